@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from isometry.errors import TheoryError
+
 Array = NDArray[np.float64]
 
 
@@ -65,3 +67,67 @@ class Law(ABC):
     @abstractmethod
     def score(self) -> float:
         """Isometry score I = E[2 / (σ² + σ⁻²)] = E[sech(2 log σ)], zeros contributing 0."""
+
+    def quantile(self, probability: ArrayLike) -> Array:
+        """Smallest log σ whose CDF reaches `probability`; -inf within the mass at σ = 0.
+
+        Raises
+        ------
+        TheoryError
+            When a probability is not in [0, 1].
+        """
+        wanted = np.asarray(probability, dtype=float)
+        if not bool(np.all((wanted >= 0) & (wanted <= 1))):
+            raise TheoryError(f"a probability is {probability!r}; expected numbers in [0, 1]")
+        p = wanted.ravel()
+        zero = sum(atom.mass for atom in self.atoms if atom.sigma == 0)
+        found = np.full(p.shape, -np.inf)
+        todo = p > zero
+        for atom in self.atoms:
+            if atom.sigma > 0:
+                here = np.log(atom.sigma)
+                right = float(self.cdf(here))
+                on_it = todo & (p > right - atom.mass) & (p <= right)
+                found[on_it] = here
+                todo &= ~on_it
+        if np.any(todo):
+            found[todo] = self._continuous_quantile(p[todo])
+        return found.reshape(wanted.shape)
+
+    def _continuous_quantile(self, p: Array) -> Array:
+        """Quantiles that fall on the continuous part."""
+        # here, because that module needs `Array` from this one
+        from isometry.laws.monotone import invert
+
+        lowest, highest = self.support
+        low, high = np.full(p.shape, lowest), np.full(p.shape, highest)
+        if np.isneginf(lowest):
+            step, low = 1.0, high - 1.0
+            while np.any(above := self.cdf(low) >= p):  # ends: the CDF tends to its mass at zero
+                step *= 2.0
+                low = np.where(above, high - step, low)
+        return invert(lambda s: (self.cdf(s), self.density(s)), p, low, high, tolerance=1e-15)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """`n` independent draws of log σ, -inf for σ = 0."""
+        return self.quantile(rng.random(n))
+
+    def grid(self, n: int) -> Array:
+        """`n` increasing values of log σ inside the continuous part, for figures and tables.
+
+        Chebyshev nodes: the distance to an edge shrinks as 1/n², which resolves the square
+        roots there, and no node sits on an edge, where the density may be infinite. Where
+        the support reaches σ = 0 the grid starts at the quantile that leaves a thousandth
+        of the continuous part below. Empty for a purely atomic law.
+        """
+        masses = [atom.mass for atom in self.atoms]
+        continuous = 1.0 - sum(masses)
+        if continuous <= 1e-12:
+            return np.empty(0)
+        lowest, highest = self.support
+        nodes = (np.arange(n) + 0.5) / n
+        if np.isneginf(lowest):
+            zero = sum(atom.mass for atom in self.atoms if atom.sigma == 0)
+            lowest = float(self.quantile(zero + 1e-3 * continuous))
+            return lowest + (highest - lowest) * np.sin(0.5 * np.pi * nodes)
+        return lowest + (highest - lowest) * np.sin(0.5 * np.pi * nodes) ** 2

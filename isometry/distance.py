@@ -1,0 +1,96 @@
+"""How far a measured spectrum is from a law."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from isometry.errors import InputError
+from isometry.laws.law import Array, Law
+
+#: a measured σ this close to an atom, relatively, lies on it
+_ON_ATOM = 1e-9
+#: how far the measured masses may add up to something other than 1
+_MASS_ERROR = 1e-6
+
+
+def kolmogorov_smirnov(
+    log_sigma: ArrayLike,
+    weights: ArrayLike,
+    law: Law,
+    zero_mass: float = 0.0,
+    *,
+    floor: float = -np.inf,
+) -> float:
+    """Kolmogorov–Smirnov distance between a measured spectrum and a law of log σ.
+
+    sup over s >= floor of |F_n(s) - F(s)|, both CDFs unconditional: singular values that
+    are zero count, on both sides. Left and right limits are compared, so atoms of either
+    side are treated exactly; measured values within a relative 1e-9 of an atom of the law
+    are taken to lie on it.
+
+    Parameters
+    ----------
+    log_sigma : (n,) array
+        Natural logarithms of the measured singular values, in any order; -inf counts as zero.
+    weights : (n,) array
+        Their masses, >= 0; with `zero_mass` they add up to 1.
+    law
+        The law to compare with.
+    zero_mass
+        Measured mass at σ = 0.
+    floor
+        Lowest log σ that can be trusted, for example that of rounding error in an SVD.
+        Below it only the total mass is compared, not its place.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    InputError
+        When the shapes differ, a value is NaN or +inf, a mass is negative, or the masses do
+        not add up to 1.
+    """
+    s, w = _spectrum(log_sigma, weights, zero_mass)
+    if np.isnan(floor) or floor == np.inf:
+        raise InputError(f"floor is {floor}; expected a real number or -inf")
+    places = np.array([np.log(atom.sigma) for atom in law.atoms if atom.sigma > 0])
+    masses = np.array([atom.mass for atom in law.atoms if atom.sigma > 0])
+    for place in places:
+        s = np.where(np.abs(s - place) <= _ON_ATOM, place, s)
+    order = np.argsort(s)
+    s, reached = s[order], float(zero_mass) + np.cumsum(w[order])
+
+    # between two of these both CDFs are continuous, one constant and one monotone
+    at = np.unique(np.concatenate([[floor], s[s > floor], places[places > floor]]))
+    jump = np.zeros(at.shape)
+    for place, mass in zip(places, masses, strict=True):
+        jump[at == place] = mass
+    theory = law.cdf(at)
+    # an atom's σ went through exp and log: read its right limit just above it
+    theory = np.where(jump > 0, law.cdf(at + _ON_ATOM), theory)
+    padded = np.concatenate([[float(zero_mass)], reached])
+    right = np.abs(padded[np.searchsorted(s, at, side="right")] - theory)
+    left = np.abs(padded[np.searchsorted(s, at, side="left")] - (theory - jump))
+    return float(min(1.0, max(right.max(), left[1:].max(initial=0.0))))
+
+
+def _spectrum(log_sigma: ArrayLike, weights: ArrayLike, zero_mass: float) -> tuple[Array, Array]:
+    """The measured points and masses as arrays, checked."""
+    s, w = np.asarray(log_sigma, dtype=float), np.asarray(weights, dtype=float)
+    if s.ndim != 1 or s.shape != w.shape:
+        raise InputError(
+            f"log_sigma has shape {s.shape} and weights {w.shape}; expected the same (n,) twice"
+        )
+    if np.any(np.isnan(s) | (s == np.inf)):
+        raise InputError("log_sigma holds NaN or +inf; expected numbers, or -inf for σ = 0")
+    total = float(zero_mass) + float(w.sum())
+    if not (zero_mass >= 0 and np.all(w >= 0) and abs(total - 1.0) <= _MASS_ERROR):
+        raise InputError(
+            f"weights and zero_mass add up to {total:.9g}; expected masses >= 0 adding up to 1: "
+            "divide them by their total"
+        )
+    return s, w

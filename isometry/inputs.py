@@ -1,0 +1,168 @@
+"""What to feed the network: given data, split into single inputs, or Gaussian noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isometry.errors import InputError, MeasurementError
+from isometry.jacobian.context import measuring, unwrap
+from isometry.jacobian.function import call, pure_function
+
+_PROBED = 32  # rows looked at to learn whether the first dimension is a batch
+
+
+def gaussian_inputs(
+    shape: Sequence[int], samples: int, *, scale: float = 1.0, seed: int = 0
+) -> Tensor:
+    """Draw independent inputs with entries N(0, scale²).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of one input, without the batch dimension.
+    samples : int
+        Number of inputs.
+    scale : float
+        Standard deviation of each entry.
+    seed : int
+        The same seed gives the same numbers on every device.
+
+    Returns
+    -------
+    Tensor, shape (samples, *shape), float64
+    """
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    if any(d < 1 for d in shape):
+        raise InputError(f"the input shape {tuple(shape)} has no elements: give sizes of at least 1")
+    if not 0 < scale < float("inf"):
+        raise InputError(f"the input scale must be positive and finite, got {scale}")
+    g = torch.Generator(device="cpu").manual_seed(seed)
+    return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64)
+
+
+def infer_shape(model: object) -> tuple[int, ...]:
+    """Return the shape of one input where the first layer leaves no doubt.
+
+    Raises
+    ------
+    InputError
+        If the first layer fixes only a part of the shape; says which shape to pass.
+    """
+    for layer in model.modules() if isinstance(model, nn.Module) else ():
+        if isinstance(layer, nn.Linear):
+            return (layer.in_features,)
+        if isinstance(layer, nn.Unflatten) and layer.dim == 1:
+            return (int(np.prod(tuple(layer.unflattened_size))),)
+        if isinstance(layer, nn.LayerNorm):
+            return tuple(layer.normalized_shape)
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            sizes = [str(layer.in_channels), *("DHW"[-len(layer.kernel_size) :])]
+            raise InputError(
+                f"the input shape is not known: the first layer is "
+                f"{type(layer).__name__}({layer.in_channels}, …), so give --shape "
+                f"{','.join(sizes)} (shape=...) or an input"
+            )
+        if isinstance(layer, nn.Embedding):
+            raise InputError(
+                "the first layer is an Embedding and takes token ids, which have no derivative: "
+                "give the embedded sequence to the rest of the network"
+            )
+        if next(layer.children(), None) is None and any(True for _ in layer.parameters()):
+            break
+    raise InputError(
+        "the input shape cannot be told from the model: give --shape (shape=...) or an input"
+    )
+
+
+def single_inputs(
+    model: Callable[..., Any], x: object, samples: int
+) -> tuple[list[Tensor], list[str]]:
+    """Split data into inputs of batch size one, asking the network what a row is.
+
+    The first dimension is a batch when the network gives each row the output it would have
+    given that row alone. Otherwise all of `x` is one input.
+
+    Returns
+    -------
+    inputs : list of Tensor
+        At most `samples` of them, each shaped as the network takes it.
+    notes : list of str
+        How the data were read.
+    """
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    x = _as_tensor(x)
+    if x.ndim == 0:
+        raise InputError("the input is a single number: give an array with the input's shape")
+    forward = _forward(model, x)
+    if x.shape[0] == 1 and _runs(forward, x):
+        return [x], _too_few(1, samples)
+    if _is_batch(forward, x[:_PROBED]):
+        rows = [x[i : i + 1] for i in range(min(samples, len(x)))]
+        used = f"measured input {1} of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
+        return rows, [f"{used}; more with samples"] * (samples < len(x)) + _too_few(len(x), samples)
+    if not _runs(forward, x) and _runs(forward, x[None]):
+        return [x[None]], _too_few(1, samples)
+    return [x], _too_few(1, samples)
+
+
+def _as_tensor(x: object) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    try:
+        array = np.asarray(x)
+        return torch.as_tensor(array if array.dtype != np.float16 else array.astype(np.float32))
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise InputError(
+            f"the input must be a tensor or an array of numbers, got {type(x).__name__}"
+        ) from e
+
+
+def _forward(model: Callable[..., Any], x: Tensor) -> Callable[[Tensor], Tensor]:
+    inner = unwrap(model)
+    parameter = next(inner.parameters(), x) if isinstance(inner, nn.Module) else x
+    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+    f = pure_function(inner, dtype, parameter.device)
+
+    def forward(rows: Tensor) -> Tensor:
+        with measuring(inner, parameter.device), torch.no_grad():
+            return call(f, rows.detach().to(parameter.device, dtype))
+
+    return forward
+
+
+def _runs(forward: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    try:
+        forward(x)
+    except (InputError, MeasurementError):
+        return False
+    return True
+
+
+def _is_batch(forward: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    """Whether first and last row come out the same alone as among the others.
+
+    The last row too: in a causal network the first token's output ignores the others.
+    """
+    try:
+        y = forward(x)
+        alone = [forward(x[:1]), forward(x[-1:])]
+    except (InputError, MeasurementError):
+        return False
+    if y.ndim == 0 or y.shape[0] != x.shape[0]:
+        return False
+    tolerance = 1e-3 * float(y.abs().max()) + 1e-12
+    return all(
+        a.shape == y[:1].shape and bool(((a - b).abs() <= tolerance).all())
+        for a, b in zip(alone, (y[:1], y[-1:]), strict=True)
+    )
+
+
+def _too_few(available: int, samples: int) -> list[str]:
+    return [f"{samples} samples asked for, {available} given"] if samples > available else []

@@ -1,0 +1,118 @@
+"""What caps the rank of a Jacobian: narrow layers, and activations that are flat.
+
+Read off the autograd graph of one forward pass, so functional calls count as much as
+modules. A tensor caps the rank only if *every* path from input to output runs through it;
+paths are counted exactly, with Python's unbounded integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isometry.errors import InputError, MeasurementError
+from isometry.jacobian.function import call
+from isometry.jacobian.operator import AD_ERRORS, Jacobian
+
+# Elementwise operations whose derivative is exactly zero on a whole interval.
+_FLAT = (
+    "ReluBackward",
+    "ThresholdBackward",
+    "HardtanhBackward",
+    "HardsigmoidBackward",
+    "HardswishBackward",
+    "HardshrinkBackward",
+    "SoftshrinkBackward",
+)
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """Upper bounds on the rank of J that the network's structure proves.
+
+    Attributes
+    ----------
+    width : int
+        Elements of the narrowest tensor that every path crosses, at most min(m, n).
+    alive : int
+        The same, counting only units whose activation has a non-zero derivative; at most
+        `width`. The `width - alive` zeros between the two are made by the activations.
+    """
+
+    width: int
+    alive: int
+
+
+def bottleneck(jacobian: Jacobian) -> Bottleneck:
+    """Bound the rank of J from the autograd graph of one forward pass.
+
+    Where the graph cannot be read, the bounds are min(m, n), which claims nothing.
+    """
+    width = alive = min(jacobian.shape)
+    try:
+        with jacobian.session():
+            x = jacobian.x.detach().requires_grad_()
+            y = call(jacobian.f, x)
+        for node in _cuts(y, x):
+            if shape := _output_shape(node):
+                width = min(width, math.prod(shape))
+                if node.name().startswith(_FLAT):
+                    alive = min(alive, _alive_units(node, shape, x))
+    except (InputError, MeasurementError, *AD_ERRORS):
+        return Bottleneck(min(jacobian.shape), min(jacobian.shape))
+    return Bottleneck(width, min(width, alive))
+
+
+def _cuts(y: Tensor, x: Tensor) -> Iterable[Any]:
+    """Nodes that every path from x to y crosses: paths through them equal all paths."""
+    order = _topological(y.grad_fn)
+    source = next((n for n in order if getattr(n, "variable", None) is x), None)
+    if source is None:
+        return []
+    ahead = {order[0]: 1}
+    for node in order:
+        for child in _children(node):
+            ahead[child] = ahead.get(child, 0) + ahead.get(node, 0)
+    behind = {source: 1}
+    for node in reversed(order):
+        if node is not source:
+            behind[node] = sum(behind.get(child, 0) for child in _children(node))
+    total = behind[order[0]]
+    return [n for n in order if total and ahead.get(n, 0) * behind.get(n, 0) == total]
+
+
+def _topological(root: Any) -> list[Any]:
+    """Every node before its children; iterative, since networks may be thousands deep."""
+    order: list[Any] = []
+    seen: set[Any] = set()
+    stack = [(root, False)] if root is not None else []
+    while stack:
+        node, finished = stack.pop()
+        if finished:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((child, False) for child in _children(node) if child not in seen)
+    return order[::-1]
+
+
+def _children(node: Any) -> list[Any]:
+    return [child for child, _ in node.next_functions if child is not None]
+
+
+def _output_shape(node: Any) -> tuple[int, ...] | None:
+    # Private, absent in some releases: without it nothing is claimed.
+    metadata = getattr(node, "_input_metadata", None)
+    return tuple(metadata[0].shape) if metadata is not None and len(metadata) == 1 else None
+
+
+def _alive_units(node: Any, shape: tuple[int, ...], like: Tensor) -> int:
+    slope = node(torch.ones(shape, dtype=like.dtype, device=like.device))
+    slope = slope[0] if isinstance(slope, tuple) else slope
+    return int(torch.count_nonzero(slope))

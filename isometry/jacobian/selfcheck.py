@@ -1,0 +1,195 @@
+"""Is this Jacobian right? A handful of forward passes that answer before anyone relies on it.
+
+PyTorch returns wrong derivatives without a word in cases that occur in practice: plain
+reverse mode through batch norm at batch size 1 followed by a flatten and a transpose, code
+under ``no_grad`` or ``detach`` inside forward, randomness that differs between two calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from isometry.errors import InputError, MeasurementError
+from isometry.jacobian.context import measuring
+from isometry.jacobian.function import PureFunction, call, pure_function
+from isometry.jacobian.operator import Jacobian, Session
+
+# Relative steps of the central difference; the first that agrees within its noise decides.
+_STEPS = (1e-6, 1e-4, 1e-3, 1e-7, 1e-8, 1e-9)
+_ROUNDING = 50.0  # rounding noise of one forward pass, in units of eps times the output
+_JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """Outcome of the self-check; errors are relative, None where a test could not run.
+
+    Attributes
+    ----------
+    repeatable : bool
+        Two forward passes at the same input gave the same output.
+    adjoint_error : float or None
+        |⟨u, J v⟩ − ⟨Jᵀu, v⟩| over its typical size ‖J v‖‖u‖/√m, J v by forward mode and
+        Jᵀu by reverse mode, for Gaussian u and v.
+    dense_error : float or None
+        Relative distance between the dense Jacobian's product with a Gaussian vector and the
+        same product taken by the other mode of differentiation.
+    difference_error : float or None
+        Relative distance between J v and a central difference in float64, beyond its noise.
+    kink : bool
+        The central difference disagrees at the input but agrees beside it: the input sits on
+        a kink of the network, where the derivative is one of several.
+    failures : tuple of str
+        Codes of the tests that failed (`isometry rule CODE` explains); empty when all passed.
+    """
+
+    repeatable: bool
+    adjoint_error: float | None
+    dense_error: float | None
+    difference_error: float | None
+    kink: bool
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the measurement may be relied on."""
+        return not self.failures
+
+
+def self_check(jacobian: Jacobian, dense: Tensor | None = None, *, seed: int = 0) -> SelfCheck:
+    """Test a Jacobian against itself and against a central difference.
+
+    Parameters
+    ----------
+    jacobian : Jacobian
+        The operator to be tested.
+    dense : Tensor, optional
+        Its dense form (m, n), to be tested too.
+    seed : int
+        Seed of the random vectors.
+
+    Returns
+    -------
+    SelfCheck
+    """
+    vectors = _Vectors(jacobian, seed)
+    with jacobian.session() as s:
+        y = call(s.f, s.x)
+        repeatable = _distance(call(s.f, s.x), y) <= _tolerance(jacobian)
+        jv, jtu = _push_or_none(s, vectors.v), s.pull(vectors.u[None])[0]
+    adjoint = None if jv is None else _adjoint_error(vectors, jv, jtu)
+    against_dense = None if dense is None else _dense_error(dense, vectors, jv, jtu)
+    difference = _difference_error(jacobian, jacobian.x, vectors, jv, jtu)
+    kink = difference > _difference_tolerance(jacobian) and _agrees_beside(jacobian, vectors)
+    failures = []
+    if not repeatable:
+        failures.append("ISO301")
+    if any(e is not None and not e <= _tolerance(jacobian) for e in (adjoint, against_dense)):
+        failures.append("ISO302")
+    if not difference <= _difference_tolerance(jacobian) and not kink:
+        failures.append("ISO303")
+    return SelfCheck(repeatable, adjoint, against_dense, difference, kink, tuple(failures))
+
+
+class _Vectors:
+    """A Gaussian tangent v and cotangent u, the same for every device."""
+
+    def __init__(self, jacobian: Jacobian, seed: int) -> None:
+        g = torch.Generator(device="cpu").manual_seed(seed)
+        self.v = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64).to(jacobian.x)
+        self.u = torch.randn(jacobian.output_shape, generator=g, dtype=torch.float64).to(
+            jacobian.x
+        )
+        self.direction = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64)
+
+
+def _push_or_none(s: Session, v: Tensor) -> Tensor | None:
+    try:
+        return s.push(v[None])[0]
+    except MeasurementError:
+        return None
+
+
+def _adjoint_error(vectors: _Vectors, jv: Tensor, jtu: Tensor) -> float:
+    gap = (torch.sum(vectors.u * jv) - torch.sum(jtu * vectors.v)).abs()
+    return _ratio(gap, jv.norm() * vectors.u.norm() / vectors.u.numel() ** 0.5)
+
+
+def _dense_error(dense: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor) -> float:
+    # Rows come from reverse mode and are tested by a forward product, and the other way round.
+    by_rows = dense.shape[0] <= dense.shape[1]
+    if by_rows and jv is not None:
+        return _distance(dense @ vectors.v.flatten(), jv.flatten())
+    return _distance(dense.T @ vectors.u.flatten(), jtu.flatten())
+
+
+def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
+    shift = _JITTER * _scale(jacobian.x) * vectors.direction.to(jacobian.x)
+    beside = jacobian.x + shift
+    with jacobian.session(at=beside) as s:
+        jv, jtu = _push_or_none(s, vectors.v), s.pull(vectors.u[None])[0]
+    if jv is not None and _adjoint_error(vectors, jv, jtu) > _tolerance(jacobian):
+        return False
+    return _difference_error(jacobian, beside, vectors, jv, jtu) <= _difference_tolerance(jacobian)
+
+
+def _difference_error(
+    jacobian: Jacobian, at: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor
+) -> float:
+    """Smallest error over the steps; compares ⟨u, ·⟩ where only reverse mode exists."""
+    with measuring(jacobian.model, jacobian.device):
+        f, x = _in_double(jacobian, at)
+        v = vectors.v.to(x)
+        best = float("inf")
+        for relative in _STEPS:
+            h = relative * _scale(x)
+            ahead, behind = call(f, x + h * v), call(f, x - h * v)
+            slope = (ahead - behind) / (2 * h)
+            noise = _ROUNDING * torch.finfo(x.dtype).eps * ahead.norm() / h
+            if jv is not None:
+                gap, size = (slope - jv.to(x)).norm(), jv.to(x).norm()
+            else:
+                gap = (torch.sum(vectors.u.to(x) * slope) - torch.sum(jtu * vectors.v)).abs()
+                size = jtu.to(x).norm()
+            if torch.isfinite(gap):
+                best = min(best, _ratio((gap - noise).clamp(min=0), size))
+            if best <= _difference_tolerance(jacobian):
+                break
+        return best
+
+
+def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
+    if jacobian.dtype == torch.float64 or jacobian.device.type == "mps":
+        return jacobian.f, at
+    f = pure_function(jacobian.model, torch.float64, jacobian.device)
+    x = at.to(torch.float64)
+    try:
+        call(f, x)
+    except (InputError, MeasurementError):
+        return jacobian.f, at
+    return f, x
+
+
+def _tolerance(jacobian: Jacobian) -> float:
+    return 20 * float(torch.finfo(jacobian.dtype).eps) ** 0.5
+
+
+def _difference_tolerance(jacobian: Jacobian) -> float:
+    return 1e-3 if jacobian.dtype == torch.float64 else 2e-2
+
+
+def _scale(x: Tensor) -> float:
+    return float(x.double().square().mean().sqrt()) or 1.0
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    return _ratio((a - b).norm(), b.norm())
+
+
+def _ratio(gap: Tensor, size: Tensor) -> float:
+    if gap == 0:
+        return 0.0
+    return float(gap / size) if size > 0 else float("inf")

@@ -1,0 +1,102 @@
+"""Every singular value, from the dense Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from isometry.errors import MeasurementError
+from isometry.jacobian.bottleneck import Bottleneck, bottleneck
+from isometry.jacobian.operator import Jacobian
+from isometry.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A spectrum with what else was learnt on the way.
+
+    Attributes
+    ----------
+    spectrum : Spectrum
+    dense : torch.Tensor
+        The Jacobian, (m, n).
+    bottleneck : Bottleneck
+        What caps its rank.
+    """
+
+    spectrum: Spectrum
+    dense: torch.Tensor
+    bottleneck: Bottleneck
+
+
+def exact(
+    jacobian: Jacobian,
+    *,
+    memory: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Measurement:
+    """Measure all r = min(m, n) singular values of J by its dense form and LAPACK's SVD.
+
+    Rounding leaves noise of about eps·σ_max in place of a zero singular value (measured: 0.2
+    to 2 eps·σ_max for n = 64 … 500). The floor, ``√max(m, n)·eps·σ_max``, stays clear of it;
+    what lies below is reported as a mass, not as values. Zeros that
+    follow from the shape (n ≠ m, or a narrower layer that every path crosses) are not counted.
+
+    Parameters
+    ----------
+    jacobian : Jacobian
+    memory : int, optional
+        Bytes that may be used; by default half of the device's memory.
+    progress : callable, optional
+        Called with the fraction of J that is done.
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    MemoryBudgetError
+        If J does not fit.
+    MeasurementError
+        If J is not finite, or identically zero.
+    """
+    dense = jacobian.dense(memory=memory, progress=progress)
+    if not torch.isfinite(dense).all():
+        bad = int((~torch.isfinite(dense)).sum())
+        raise MeasurementError(
+            f"the Jacobian is not finite at this input ({bad} of {dense.numel()} entries): "
+            "look for overflow, or a square root, norm or logarithm at zero"
+        )
+    values = _singular_values(dense)
+    if values[0] == 0:
+        raise MeasurementError(
+            "the output does not depend on the input differentiably (J = 0): every unit may be "
+            "dead, or forward detaches, rounds or quantises; try another input"
+        )
+    caps = bottleneck(jacobian)
+    eps = float(torch.finfo(dense.dtype).eps)
+    floor = max(jacobian.shape) ** 0.5 * eps * float(values[0])
+    resolved = values[: caps.alive]
+    resolved = resolved[resolved > floor]
+    spectrum = Spectrum(
+        singular_values=resolved,
+        weights=np.full(len(resolved), 1 / caps.width),
+        floor=floor,
+        unresolved=(caps.alive - len(resolved)) / caps.width,
+        dead=(caps.width - caps.alive) / caps.width,
+        method="exact",
+    )
+    return Measurement(spectrum, dense, caps)
+
+
+def _singular_values(dense: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if dense.dtype in (torch.bfloat16, torch.float16):  # no LAPACK routine takes them
+        dense = dense.float()
+    # Denormal results would otherwise be flushed or crawl, by platform: scale to order one.
+    scale = dense.abs().max()
+    values = torch.linalg.svdvals(dense / scale if scale > 0 else dense) * scale
+    return values.double().cpu().numpy()

@@ -1,0 +1,48 @@
+"""How much memory a measurement may use, and how sizes are written."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from isometry.errors import InputError
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def default_budget(device: torch.device) -> int:
+    """Half of the memory of the device, in bytes; a container's limit counts as its memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        total = 8 * 2**30
+    return min(total, _container_limit()) // 2
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as ``4GB``, ``512 MiB`` or ``1000000`` (bytes); units are powers of 1024."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)i?b?\s*", text.lower())
+    if not match or float(match[1]) <= 0:
+        raise InputError(f"cannot read {text!r} as a memory size: write it as 4GB or 512MB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def format_size(size: float) -> str:
+    """Write a number of bytes with three digits, in powers of 1024."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1024 or unit == "TB":
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return ""
+
+
+def _container_limit() -> int:
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no such file, or no limit ("max")
+        return 2**62

@@ -1,0 +1,161 @@
+"""The record of an analysis."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from isometry import codec
+from isometry.errors import LoadError
+from isometry.jacobian.selfcheck import SelfCheck
+from isometry.score import Score
+from isometry.spectrum import Spectrum
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The network that was measured."""
+
+    name: str  # file name, reference or class
+    kind: str  # "module", "whole module", "state dict", …
+    parameters: int  # number of scalars
+    weight_layers: int  # layers with a weight matrix or kernel
+    activations: tuple[str, ...]  # distinct ones, as their classes are called
+    sha256: str | None = None  # of the file, when it came from one
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """The input at which it was measured."""
+
+    source: str  # "given", "Gaussian noise" or a file name
+    shape: tuple[int, ...]  # of one input, batch dimension included
+    samples: int  # inputs measured
+    rms: float  # root mean square of all entries
+
+
+@dataclass(frozen=True)
+class JacobianInfo:
+    """The operator whose singular values were taken."""
+
+    shape: tuple[int, int]  # (m, n): outputs by inputs
+    rank: int  # r: directions that shape allows, min(m, n, narrowest layer)
+    dtype: str
+    device: str
+    self_check: SelfCheck | None  # of the worst input; None when it was switched off
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A theoretical law for this network, on a grid."""
+
+    name: str  # what it assumes
+    law: str  # which law
+    score: float  # I of the law
+    std_log_sigma: float  # given σ > 0
+    mean_log_sigma: float  # given σ > 0
+    atoms: tuple[tuple[float, float], ...]  # (σ, mass)
+    grid: tuple[float, ...]  # log σ, natural
+    cdf: tuple[float, ...]  # atoms included
+    density: tuple[float, ...]  # per unit log σ, atoms excluded
+    ks: float  # Kolmogorov–Smirnov distance of the measured spectrum
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """PASS, WARN, FAIL, or WITHHELD when the measurement cannot be trusted."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is worth knowing, with the way to mend it."""
+
+    code: str  # stable; `isometry rule CODE` explains it
+    severity: str  # "error", "warning" or "note"
+    message: str
+    where: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What it takes to get the same numbers again."""
+
+    version: str
+    torch: str
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one analysis found; prints itself, and survives JSON unchanged."""
+
+    model: ModelInfo
+    input: InputInfo
+    jacobian: JacobianInfo
+    spectrum: Spectrum
+    score: Score
+    theory: tuple[Prediction, ...]
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    provenance: Provenance
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether the self-check passed (or was switched off)."""
+        return self.verdict.status != "WITHHELD"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` restores an equal report."""
+        return {"schema_version": self.schema_version, **codec.encode(self)}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Report:
+        """Restore a report.
+
+        Raises
+        ------
+        LoadError
+            If `data` is not a report, or one of another schema version.
+        """
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version is None:
+            raise LoadError("this is not an isometry report: it has no schema_version")
+        if version != SCHEMA_VERSION:
+            raise LoadError(
+                f"the report has schema version {version!r}, this release reads "
+                f"{SCHEMA_VERSION}: analyse the model again"
+            )
+        return codec.decode(cls, data)
+
+    def to_json(self) -> str:
+        """Return strict JSON text, ending in a newline."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Restore a report from JSON text."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as e:
+            raise LoadError(f"this is not an isometry report: it is not JSON ({e})") from e
+        return cls.from_dict(data)
+
+    def __str__(self) -> str:
+        from isometry import render
+
+        return render.text(self)
+
+    def _repr_html_(self) -> str:
+        from isometry import render
+
+        return render.html(self)

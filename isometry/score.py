@@ -1,0 +1,76 @@
+"""How isometric a spectrum is, in one number and a few that explain it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isometry.spectrum import Spectrum
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Isometry of a spectrum over its r = min(n_in, n_out) directions.
+
+    Attributes
+    ----------
+    value : float
+        I = E[2 / (σ² + σ⁻²)] = E[sech(2 log σ)], zeros contributing 0. In [0, 1]; 1 only for
+        an isometry; the same for J and for its inverse.
+    dead : float
+        Fraction of directions blocked by activations (σ = 0).
+    drift : float
+        E[log σ] over the resolved directions; 0 is ideal, negative vanishes.
+    spread : float
+        Standard deviation of log σ over the resolved directions; 0 is ideal.
+    gain : float
+        √E[σ²] over all directions: the factor by which the norm of a random perturbation
+        grows.
+    condition : float
+        σ_max / σ_min, infinite where a direction is dead or unresolved.
+    quantiles : tuple of (float, float)
+        (p, σ_p) for p in `QUANTILES`, over all directions.
+    per_input : tuple of float
+        The score of each input measured.
+    """
+
+    value: float
+    dead: float
+    drift: float
+    spread: float
+    gain: float
+    condition: float
+    quantiles: tuple[tuple[float, float], ...]
+    per_input: tuple[float, ...]
+
+    @property
+    def spread_between_inputs(self) -> float:
+        """Standard deviation of the score over the inputs (n − 1); NaN for a single one."""
+        if len(self.per_input) < 2:
+            return float("nan")
+        return float(np.std(self.per_input, ddof=1))
+
+
+def isometry_score(spectrum: Spectrum) -> float:
+    """Return I = E[sech(2 log σ)] of a spectrum; dead and unresolved directions contribute 0."""
+    # sech in a form that neither overflows nor underflows: 2e^{-a}/(1+e^{-2a}), a = 2|log σ|.
+    decay = np.exp(-2 * np.abs(spectrum.log_sigma))
+    return float(np.sum(spectrum.weights * 2 * decay / (1 + decay**2)))
+
+
+def score(pooled: Spectrum, per_input: list[Spectrum]) -> Score:
+    """Score the pooled spectrum of one or several inputs."""
+    quantiles = pooled.quantile(QUANTILES)
+    return Score(
+        value=isometry_score(pooled),
+        dead=pooled.dead,
+        drift=pooled.mean_log,
+        spread=pooled.std_log,
+        gain=pooled.root_mean_square,
+        condition=pooled.condition,
+        quantiles=tuple(zip(QUANTILES, map(float, quantiles), strict=True)),
+        per_input=tuple(isometry_score(s) for s in per_input),
+    )

@@ -108,7 +108,8 @@ class ExplicitFactors:
             return np.log(n) + log_rest
         w = n - self.rank + self.rank * rest
         # Im t <= 0 there; a rounding error in its sign must not flip the logarithm by 2πi
-        return np.log(w.real - 1j * np.abs(w.imag))
+        folded: ComplexArray = np.log(w.real - 1j * np.abs(w.imag))
+        return folded
 
     def rounding(self, a: ComplexArray) -> Array:
         """Bound on the rounding error of `log_minus_z`."""

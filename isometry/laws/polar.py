@@ -78,7 +78,7 @@ def _negative_axis(transform: Transform, log_abs_z: Array) -> ComplexArray:
     left, right = log_abs_z > value[0], log_abs_z < value[-1]
     a = np.where(left, knots[0] + (log_abs_z - value[0]) / slope[0], a)
     a = np.where(right, knots[-1] + (log_abs_z - value[-1]) / slope[-1], a)
-    root, solved = _newton(transform, log_abs_z - 0j, a.astype(complex))
+    root, solved = _newton(transform, log_abs_z.astype(complex), a.astype(complex))
     if not np.all(solved):
         raise TheoryError(
             f"the limiting law could not be started at {np.count_nonzero(~solved)} of "
@@ -95,7 +95,7 @@ def _advance(
     with np.errstate(divide="ignore", invalid="ignore"):
         guess = a + 1j * (there - here) / slope
     guess = np.where(np.isfinite(guess) & (np.abs(guess - a) < _LONGEST_MOVE), guess, a)
-    target = log_abs_z + 1j * (there - np.pi)
+    target = log_abs_z.astype(complex) + 1j * (there - np.pi)
     moved, solved = _newton(transform, target, guess)
     solved &= np.abs(moved - a) < _LONGEST_MOVE
     if left > 0 and not np.all(solved):

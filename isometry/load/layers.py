@@ -212,7 +212,9 @@ def _check_name(cls: type[nn.Module], name: object, where: str) -> None:
 
 
 def _check_no_hooks(key: str, value: object, where: str) -> None:
-    if value is None or value is False or (type(value) is Table and not value):
+    # A flag that stays behind when the last backward hook is removed.
+    flag = key == "_is_full_backward_hook" and type(value) is bool
+    if value is None or flag or (type(value) is Table and not value and value.state is None):
         return
     raise RefusedError(
         f"refused: {show(where)} carries hooks in {show(key)}, which are code; "

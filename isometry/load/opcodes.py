@@ -81,7 +81,9 @@ class _Machine:
                 return
             step = _STEPS.get(opcode)
             if step is None:
-                raise LoadError(f"opcode {opcode[0]} at byte {self.at - 1} is not one of torch.save")
+                raise LoadError(
+                    f"opcode {opcode[0]} at byte {self.at - 1} is not one of torch.save"
+                )
             step(self)
         raise LoadError(f"the pickle takes more than {MAX_STEPS} steps")
 

@@ -41,9 +41,11 @@ def finish_recurrent(module: nn.Module, state: dict[str, Any], where: str) -> No
         if options.pop("proj_size") != 0:
             raise RefusedError(f"refused: {show(where)} states sizes that make no sense")
     if type(module) is nn.RNN:
-        options["nonlinearity"] = state.get("nonlinearity")
+        options["nonlinearity"] = "relu" if state.get("mode") == "RNN_RELU" else "tanh"
     model = type(module)(**options, device="meta")
-    expected = {key: weight.shape for key, weight in model._parameters.items() if weight is not None}
+    expected = {
+        key: weight.shape for key, weight in model._parameters.items() if weight is not None
+    }
     if {k: None if w is None else w.shape for k, w in parameters.items()} != expected:
         raise RefusedError(f"refused: the weights of {show(where)} do not fit its stated sizes")
     if state.get("mode") != model.mode:

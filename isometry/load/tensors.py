@@ -92,9 +92,16 @@ class Tensors:
                 _check_hooks(rest[1] if len(rest) > 1 else None, where)
                 tensor = self._view(storage, None, (offset, size, stride), where)
                 return _with_grad(tensor, rest[0] if rest else False)
-            case name, (StorageRef() as storage, offset, size, stride, grad, hooks, Ref() as kind, *_) if (
-                name == _TYPED and kind.name in DTYPES
-            ):
+            case name, (
+                StorageRef() as storage,
+                offset,
+                size,
+                stride,
+                grad,
+                hooks,
+                Ref() as kind,
+                *_,
+            ) if name == _TYPED and kind.name in DTYPES:
                 _check_hooks(hooks, where)
                 tensor = self._view(storage, DTYPES[kind.name], (offset, size, stride), where)
                 return _with_grad(tensor, grad)
@@ -115,9 +122,7 @@ class Tensors:
             "sparse, quantised, nested and subclassed tensors are not read"
         )
 
-    def _subclass(
-        self, what: Ref, kind: Ref, inner: tuple[Any, ...], where: str
-    ) -> torch.Tensor:
+    def _subclass(self, what: Ref, kind: Ref, inner: tuple[Any, ...], where: str) -> torch.Tensor:
         # Written for a tensor that carries Python attributes, which are dropped.
         plain = Made(what, inner, called=True)
         if not _is_plain(plain):

@@ -1,0 +1,333 @@
+"""The one place where all parts meet: a network and an input in, a report out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isometry import anatomy, diagnosis, theory
+from isometry.errors import InputError, MeasurementError, NotIsometricError
+from isometry.inputs import gaussian_inputs, infer_shape, single_inputs
+from isometry.jacobian import Jacobian, SelfCheck, self_check
+from isometry.jacobian.context import measuring, unwrap
+from isometry.measure import exact
+from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
+from isometry.score import score
+from isometry.spectrum import Spectrum, pooled
+
+Progress = Callable[[float], None]
+
+
+def analyze(
+    model: Callable[..., Any],
+    x: object = None,
+    *,
+    shape: Sequence[int] | None = None,
+    input_scale: float = 1.0,
+    samples: int = 1,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    memory: int | None = None,
+    check_itself: bool = True,
+    progress: Progress | None = None,
+    model_info: ModelInfo | None = None,
+    input_source: str | None = None,
+) -> Report:
+    """Measure how isometric a network is at an input, and say what is wrong.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or callable
+        Takes one floating tensor and returns one. It is left bit-identical: weights,
+        buffers, gradients, training flags, hooks, random state and device.
+    x : tensor or array, optional
+        One input, or a batch whose rows are inputs (the network itself is asked which).
+        Without it, Gaussian noise of the given or inferred shape.
+    shape : sequence of int, optional
+        Shape of one Gaussian input, without the batch dimension.
+    input_scale : float
+        Standard deviation of Gaussian input.
+    samples : int
+        How many inputs to measure; their spectra are pooled, their scores compared.
+    dtype : torch.dtype or str, optional
+        Precision; by default float64 where the network runs in it.
+    device : torch.device or str, optional
+        "auto" takes CUDA where there is one; by default the device of the model.
+    seed : int
+        For Gaussian input and for the self-check. The same seed gives the same numbers.
+    memory : int, optional
+        Bytes that the measurement may use; by default half of the device's memory.
+    check_itself : bool
+        Whether to run the self-check; without it the report says so.
+    progress : callable, optional
+        Called with the fraction done.
+    model_info, input_source : optional
+        What the report calls the model and the input.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        If input, shape or an option is unusable, or the network does not run.
+    MemoryBudgetError
+        If the dense Jacobian does not fit.
+    MeasurementError
+        If there is nothing to measure: not finite, not differentiable, or J = 0.
+
+    Examples
+    --------
+    >>> import torch, isometry
+    >>> net = torch.nn.Linear(8, 8, bias=False)
+    >>> _ = torch.nn.init.orthogonal_(net.weight)
+    >>> report = isometry.analyze(net)
+    >>> report.verdict.status, round(report.score.value, 6)
+    ('PASS', 1.0)
+    """
+    start = time.perf_counter()
+    inputs, notes = _inputs(model, x, shape, input_scale, samples, seed)
+    m = _measure(model, inputs, dtype, device, seed, memory, check_itself, progress)
+    built = anatomy.read(unwrap(model))
+    overall = score(m.spectrum, m.spectra)
+    predictions, why_none = theory.predict(built, m.spectrum)
+    rms = float(torch.stack([v.detach().double().square().mean().cpu() for v in inputs]).mean())
+    verdict, findings = diagnosis.diagnose(
+        diagnosis.Evidence(m.spectrum, overall, built, m.rank, rms, m.check)
+    )
+    first = m.jacobian
+    return Report(
+        model=model_info or describe(model),
+        input=InputInfo(
+            source=input_source or ("given" if x is not None else "Gaussian noise"),
+            shape=tuple(inputs[0].shape),
+            samples=len(inputs),
+            rms=rms**0.5,
+        ),
+        jacobian=JacobianInfo(
+            shape=first.shape,
+            rank=m.rank,
+            dtype=str(first.dtype).removeprefix("torch."),
+            device=str(first.device),
+            self_check=m.check,
+        ),
+        spectrum=m.spectrum,
+        score=overall,
+        theory=tuple(predictions),
+        verdict=verdict,
+        findings=findings,
+        notes=tuple(dict.fromkeys([*notes, *m.notes, *why_none])),
+        provenance=Provenance(
+            version=version("isometry"),
+            torch=torch.__version__,
+            seed=seed,
+            seconds=round(time.perf_counter() - start, 3),
+        ),
+    )
+
+
+def check(
+    model: Callable[..., Any], x: object = None, *, min_score: float | None = None, **options: Any
+) -> Report:
+    """Return the report of `analyze`, or raise when the network is not isometric enough.
+
+    Parameters
+    ----------
+    model, x, **options
+        As for `analyze`.
+    min_score : float, optional
+        The lowest score that passes, in [0, 1]; by default whatever is not a FAIL.
+
+    Raises
+    ------
+    NotIsometricError
+        With the verdict and the first fix as its message, and the report attached.
+    MeasurementError
+        If the measurement cannot be trusted.
+
+    Examples
+    --------
+    >>> import torch, isometry
+    >>> isometry.check(torch.nn.Identity(), torch.ones(1, 4), min_score=0.9).verdict.status
+    'PASS'
+    """
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise InputError(f"the lowest passing score must lie in [0, 1], got {min_score}")
+    report = analyze(model, x, **options)
+    if not report.trustworthy:
+        raise MeasurementError(f"{report.verdict.reason}; {report.findings[0].fix}")
+    if not passes(report, min_score):
+        raise NotIsometricError(failure(report, min_score), report)
+    return report
+
+
+def passes(report: Report, min_score: float | None) -> bool:
+    """Whether a report passes the gate; without a score, whatever is not a FAIL does."""
+    if min_score is None:
+        return report.verdict.status in ("PASS", "WARN")
+    return report.trustworthy and report.score.value >= min_score
+
+
+def failure(report: Report, min_score: float | None) -> str:
+    """Say why the gate failed, and the first fix."""
+    asked = "" if min_score is None else f", below the {min_score:g} asked for"
+    first = next((f"; fix: {f.fix}" for f in report.findings if f.severity != "note"), "")
+    return f"{report.verdict.status}: {report.verdict.reason}{asked}{first}"
+
+
+def spectrum(
+    model: Callable[..., Any],
+    x: object = None,
+    *,
+    shape: Sequence[int] | None = None,
+    input_scale: float = 1.0,
+    samples: int = 1,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    memory: int | None = None,
+) -> Spectrum:
+    """Return the singular values of the input-output Jacobian; parameters as for `analyze`.
+
+    Raises
+    ------
+    MeasurementError
+        Also when the self-check fails: a wrong spectrum is never returned.
+
+    Examples
+    --------
+    >>> import torch, isometry
+    >>> isometry.spectrum(torch.nn.Tanh(), torch.zeros(1, 3)).singular_values
+    array([1., 1., 1.])
+    """
+    inputs, _ = _inputs(model, x, shape, input_scale, samples, seed)
+    m = _measure(model, inputs, dtype, device, seed, memory, True, None)
+    if m.check is not None and not m.check.passed:
+        raise MeasurementError(f"the self-check failed: {', '.join(m.check.failures)}")
+    return m.spectrum
+
+
+def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = "") -> ModelInfo:
+    """Name a network and count its parts."""
+    inner = unwrap(model)
+    built = anatomy.read(inner)
+    parameters = inner.parameters() if isinstance(inner, nn.Module) else ()
+    return ModelInfo(
+        name=name or getattr(inner, "__name__", type(inner).__name__),
+        kind=kind or ("module" if isinstance(inner, nn.Module) else "function"),
+        parameters=sum(p.numel() for p in parameters),
+        weight_layers=len(built.kinds),
+        activations=built.activations,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the measurements of all inputs have in common."""
+
+    spectrum: Spectrum
+    spectra: list[Spectrum]
+    rank: int
+    check: SelfCheck | None
+    notes: list[str]
+    jacobian: Jacobian
+
+
+def _inputs(
+    model: Callable[..., Any],
+    x: object,
+    shape: Sequence[int] | None,
+    scale: float,
+    samples: int,
+    seed: int,
+) -> tuple[list[Tensor], list[str]]:
+    if x is not None:
+        if shape is not None:
+            raise InputError("give an input or a shape, not both")
+        return single_inputs(model, x, samples)
+    known = tuple(shape) if shape is not None else infer_shape(unwrap(model))
+    noise = gaussian_inputs(known, samples, scale=scale, seed=seed)
+    return list(noise.split(1)), []
+
+
+def _measure(
+    model: Callable[..., Any],
+    inputs: list[Tensor],
+    dtype: torch.dtype | str | None,
+    device: torch.device | str | None,
+    seed: int,
+    memory: int | None,
+    check_itself: bool,
+    progress: Progress | None,
+) -> _Measured:
+    place, notes = _device(device)
+    precision = _dtype(dtype)
+    spectra: list[Spectrum] = []
+    checks: list[SelfCheck] = []
+    ranks: set[int] = set()
+    first: Jacobian | None = None
+    for i, x in enumerate(inputs):
+        jacobian = Jacobian(model, x, dtype=precision, device=place)
+        # One context around both: leaving and entering it costs as much as a small network.
+        with measuring(jacobian.model, jacobian.device):
+            m = exact(jacobian, memory=memory, progress=_share(progress, i, len(inputs)))
+            if check_itself:
+                checks.append(self_check(jacobian, m.dense, seed=seed))
+        spectra.append(m.spectrum)
+        ranks.add(m.bottleneck.width)
+        notes += jacobian.notes
+        first = first or jacobian
+        if m.bottleneck.width < min(jacobian.shape):
+            notes.append(
+                f"the narrowest layer leaves {m.bottleneck.width} directions; the zeros that it "
+                "forces are not counted"
+            )
+    if first is None:
+        raise InputError("there is no input to measure at")
+    if not check_itself:
+        notes.append("the self-check was switched off: wrong derivatives would go unnoticed")
+    worst = max(checks, key=lambda c: (len(c.failures), c.kink), default=None)
+    return _Measured(pooled(spectra), spectra, max(ranks), worst, notes, first)
+
+
+def _share(progress: Progress | None, i: int, total: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda fraction: progress((i + fraction) / total)
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    known = {"float64": torch.float64, "float32": torch.float32}
+    if dtype is None or dtype == "auto":
+        return None
+    name = str(dtype).removeprefix("torch.")
+    if name not in known:
+        raise InputError(f"cannot measure in {name}: choose float64 or float32")
+    return known[name]
+
+
+def _device(device: torch.device | str | None) -> tuple[torch.device | None, list[str]]:
+    if device is None:
+        return None, []
+    if device == "auto":
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(chosen), [f"device: {chosen} (auto)"]
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as e:
+        raise InputError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N") from e
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("CUDA was asked for and there is none here: use --device cpu")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no {wanted}: {torch.cuda.device_count()} CUDA devices here")
+    if wanted.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"cannot measure on {device!r}: choose auto, cpu, cuda or cuda:N")
+    return wanted, []

@@ -1,0 +1,112 @@
+"""What a network is made of, as far as its modules tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+
+_WEIGHTS = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+# In evaluation mode these pass values through unchanged.
+_TRANSPARENT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.AlphaDropout)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A plain chain: weight matrices with one activation between them.
+
+    Attributes
+    ----------
+    weights : tuple of ndarray, each (n_out, n_in), float64
+        In the order in which they act on the input.
+    activation : str or None
+        Class name of the activation, None for a linear network.
+    activations : int
+        How often the activation occurs.
+    """
+
+    weights: tuple[Array, ...]
+    activation: str | None
+    activations: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What the modules tell: layers, activations, and the plain chain if it is one.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Class name of every weight layer, in registration order.
+    activations : tuple of str
+        Distinct class names of activations, in registration order.
+    chain : Chain or None
+    why_not_chain : str
+        The reason when `chain` is None, else empty.
+    """
+
+    kinds: tuple[str, ...]
+    activations: tuple[str, ...]
+    chain: Chain | None
+    why_not_chain: str
+
+
+def read(model: object) -> Anatomy:
+    """Read a network's modules; a callable that is not a module has none."""
+    if not isinstance(model, nn.Module):
+        return Anatomy((), (), None, "a function, not a module, was given")
+    kinds = tuple(type(m).__name__ for m in model.modules() if isinstance(m, _WEIGHTS))
+    activations = dict.fromkeys(type(m).__name__ for m in model.modules() if is_activation(m))
+    chain, why = _read_chain(model)
+    return Anatomy(kinds, tuple(activations), chain, why)
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is one of PyTorch's elementwise activations."""
+    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(
+        module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU)
+    )
+
+
+def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
+    layers = [layer for layer in _flat(model) if not isinstance(layer, _TRANSPARENT)]
+    weights = tuple(_numpy(layer.weight) for layer in layers if isinstance(layer, nn.Linear))
+    names = [type(layer).__name__ for layer in layers if is_activation(layer)]
+    for layer in layers:
+        if not (isinstance(layer, nn.Linear) or is_activation(layer)):
+            return None, f"it holds a {type(layer).__name__}, beyond plain chains of Linear layers"
+    if not weights:
+        return None, "it has no Linear layer"
+    if len(set(names)) > 1:
+        return None, f"its activations differ: {', '.join(sorted(set(names)))}"
+    if names:
+        # Linear, activation, Linear, activation, …, with or without one at the end.
+        alternating = [is_activation(layer) for layer in layers]
+        if alternating != [i % 2 == 1 for i in range(len(layers))]:
+            return None, "weights and activations do not alternate"
+    return Chain(weights, names[0] if names else None, len(names)), ""
+
+
+def _flat(module: nn.Module) -> list[nn.Module]:
+    """Unfold nested `nn.Sequential` containers, which run their children in order."""
+    if type(module) is not nn.Sequential:
+        return [module]
+    return [layer for child in module for layer in _flat(child)]
+
+
+def _numpy(t: Tensor) -> Array:
+    return np.asarray(t.detach().to("cpu", torch.float64).numpy())

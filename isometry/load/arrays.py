@@ -1,0 +1,139 @@
+"""A path, read into an input array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from isometry.errors import LoadError
+from isometry.load.checkpoint import Checkpoint
+from isometry.load.images import read_image
+from isometry.load.npy import MAX_BYTES, Npz, read_npy
+from isometry.load.refusals import refusal
+from isometry.load.safetensors import SafeTensors
+from isometry.load.sniff import Format, recognise, sniff_folder
+from isometry.load.source import Source, opened
+from isometry.load.table import read_table
+from isometry.load.tensors import is_tensor
+from isometry.load.wording import amount, listing, show
+
+_USUAL = ("x", "X", "images", "data", "input", "inputs", "features")
+_TABLES = (".csv", ".tsv", ".txt")
+_READ = ".npy, .npz, .pt with tensors, .safetensors, .csv, .tsv, .txt, .png, .jpg"
+
+
+def load_array(path: str | os.PathLike[str], *, key: str | None = None) -> np.ndarray:
+    """Read an input from a file; nothing in the file is run.
+
+    Parameters
+    ----------
+    path : path
+        A .npy, .npz, torch.save or safetensors file, numbers as text, or an image. What
+        it is follows from its bytes; only text is told apart by the suffix.
+    key : str, optional
+        Which array, where the file holds several. Without it the only one is taken, or
+        the first present of x, X, images, data, input, inputs, features.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the shape and type stored; float64 (rows, columns) for text; float32 in [0, 1],
+        (H, W) or (3, H, W), for images; bfloat16 and 8-bit floats become float32.
+
+    Raises
+    ------
+    RefusedError
+        The file was understood, and reading it could do harm.
+    LoadError
+        It is missing, damaged, of another format, or holds several arrays and no `key`
+        was given.
+    """
+    folder = sniff_folder(path)
+    if folder is not None:
+        raise LoadError(f"{show(Path(path).name or path)} is a directory; name a file: {_READ}")
+    with opened(path) as source:
+        found = recognise(source)
+        array = _read(source, found, key)
+        source.check_unchanged()
+        return array
+
+
+def _read(source: Source, found: Format, key: str | None) -> np.ndarray:
+    if found is Format.NPZ:
+        npz = Npz(source)
+        return npz.read(_choose(npz.keys(), key, source.name, lambda k: npz.read(k).shape))
+    if found is Format.SAFETENSORS:
+        tensors = SafeTensors(source)
+        shapes = tensors.shapes()
+        chosen = _choose(list(shapes), key, source.name, shapes.__getitem__)
+        return _numpy(tensors.read(chosen), source.name)
+    if found is Format.TORCH:
+        return _torch(source, key)
+    if found is Format.NPY:
+        return _only(read_npy(source), key, source.name)
+    if found in (Format.PNG, Format.JPEG):
+        return _only(read_image(source), key, source.name)
+    if found is Format.TEXT and source.path.suffix.lower() in _TABLES:
+        return _only(read_table(source), key, source.name)
+    if found in (Format.TEXT, Format.UNKNOWN, Format.ZIP):
+        raise LoadError(f"{source.name} is a {found.value}; as input are read: {_READ}")
+    raise refusal(source.name, found, source.size)
+
+
+def _torch(source: Source, key: str | None) -> np.ndarray:
+    checkpoint = Checkpoint(source)
+    found = checkpoint.arrays()
+    if is_tensor(found):
+        if key is not None:
+            raise LoadError(f"{source.name} holds one tensor, so there is no {show(key)!r}")
+        return _numpy(checkpoint.tensors.build(found, "the tensor"), source.name)
+    build: Callable[[str], torch.Tensor] = lambda k: checkpoint.tensors.build(found[k], k)  # noqa: E731
+    names = [name for name in found if is_tensor(found[name])]
+    chosen = _choose(names, key, source.name, lambda k: tuple(build(k).shape))
+    return _numpy(build(chosen), source.name)
+
+
+def _choose(
+    keys: list[str], key: str | None, name: str, shape: Callable[[str], tuple[int, ...]]
+) -> str:
+    if key is not None and key in keys:
+        return key
+    if key is None and len(keys) == 1:
+        return keys[0]
+    usual = [k for k in _USUAL if k in keys]
+    if key is None and usual:
+        return usual[0]
+    if not keys:
+        raise LoadError(f"{name} holds no array")
+    # Shapes help to choose, and cost a read each where the array must be opened for it.
+    known = [f"{show(k)} {_shape(shape, k)}" for k in keys[:8]] + keys[8:]
+    why = f"has no {show(key)!r}" if key is not None else f"holds {len(keys)} arrays"
+    raise LoadError(f"{name} {why}; pass key as one of: {listing(known, 8)}")
+
+
+def _shape(shape: Callable[[str], tuple[int, ...]], key: str) -> str:
+    try:
+        return str(shape(key))
+    except LoadError:
+        return "(cannot be read)"
+
+
+def _only(array: np.ndarray, key: str | None, name: str) -> np.ndarray:
+    if key is not None:
+        raise LoadError(f"{name} holds one array, so there is no {show(key)!r}")
+    return array
+
+
+def _numpy(tensor: torch.Tensor, name: str) -> np.ndarray:
+    if tensor.is_complex():
+        raise LoadError(f"{name} holds complex numbers; give their parts as two channels")
+    if tensor.numel() * tensor.element_size() > MAX_BYTES:
+        raise LoadError(f"{name} holds more than {amount(MAX_BYTES)}")
+    plain = tensor.detach()
+    if plain.dtype is torch.bfloat16 or str(plain.dtype).startswith("torch.float8"):
+        plain = plain.to(torch.float32)
+    return plain.contiguous().numpy()

@@ -1,0 +1,118 @@
+"""The stable codes of findings, and what `isometry rule CODE` says about each."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from isometry.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A code, what it means and what to do about it."""
+
+    code: str
+    title: str
+    explanation: str
+    remedy: str
+
+
+_RULES = (
+    Rule(
+        "ISO101",
+        "signals vanish",
+        "The mean of log σ is negative: a random direction shrinks on its way through the "
+        "network, by about the same factor per layer, and so do gradients on their way back.",
+        "Raise the weights to the critical variance of the activation (σ_w² E[φ′²] = 1).",
+    ),
+    Rule(
+        "ISO102",
+        "signals explode",
+        "Directions grow on their way through the network, and so do gradients on their way "
+        "back. Training needs a learning rate so small that nothing is learnt.",
+        "Lower the weights to the critical variance of the activation (σ_w² E[φ′²] = 1), or scale "
+        "residual branches by 1/√L.",
+    ),
+    Rule(
+        "ISO103",
+        "singular values are spread out",
+        "Some directions grow while others shrink, although their mean may be healthy. Gaussian "
+        "weights do this at every depth, orthogonal ones far less.",
+        "Use orthogonal weights at criticality and a smooth activation started near its linear "
+        "range, or residual branches scaled by 1/√L.",
+    ),
+    Rule(
+        "ISO104",
+        "directions are dead",
+        "Activations with a flat part (ReLU and its relatives) block these directions "
+        "completely: their singular values are exactly zero. About half is normal for ReLU "
+        "and orthogonal weights cannot avoid it.",
+        "Use a smooth or leaky activation, or skip connections, if the score matters.",
+    ),
+    Rule(
+        "ISO105",
+        "directions are below the resolution",
+        "Floating point resolves singular values down to about eps·σ_max. These lie below: they "
+        "are zero for every practical purpose, but how small is not known.",
+        "Nothing to do if other findings explain them; measure in float64 if it was not.",
+    ),
+    Rule(
+        "ISO106",
+        "inputs disagree",
+        "The score differs much between inputs: the network treats some regions of its input "
+        "space differently.",
+        "Measure more samples, and look at the inputs with the lowest score.",
+    ),
+    Rule(
+        "ISO107",
+        "one output",
+        "With one output the Jacobian is a single row: one singular value, the norm of the "
+        "gradient. Isometry over one direction says little about training.",
+        "Measure the network without its last layer.",
+    ),
+    Rule(
+        "ISO201",
+        "the input sits on a kink",
+        "At this very input the network is not differentiable (a ReLU at exactly zero, two equal "
+        "values under a maximum): the derivative used by training is one of several.",
+        "Take another input, or add a little noise to this one, to see how much it matters.",
+    ),
+    Rule(
+        "ISO301",
+        "the network is not repeatable",
+        "Two forward passes at the same input gave different outputs: something in forward is "
+        "random or changes the network's own state, so no derivative is well defined.",
+        "Switch the randomness off (dropout inside forward, noise layers, sampling).",
+    ),
+    Rule(
+        "ISO302",
+        "forward and backward derivatives disagree",
+        "Products with J by forward mode and with Jᵀ by reverse mode are not adjoint to each other: "
+        "at least one is wrong. PyTorch does this in known cases, custom backward functions in others.",
+        "Look for custom autograd functions and no_grad or detach in forward; report the case.",
+    ),
+    Rule(
+        "ISO303",
+        "the derivative disagrees with finite differences",
+        "The central difference in float64 is not what automatic differentiation says: code in "
+        "forward hides dependence from it (no_grad, detach, .data, .item(), rounding, "
+        "quantisation), or a backward function is wrong.",
+        "Remove it from forward, or measure the part of the network around it.",
+    ),
+)
+
+
+def all_rules() -> tuple[Rule, ...]:
+    """Return every rule, in the order of the codes."""
+    return _RULES
+
+
+def rule(code: str) -> Rule:
+    """Return the rule with this code; an unknown one raises `InputError` with the nearest."""
+    known = {r.code: r for r in _RULES}
+    if (found := known.get(code.upper())) is not None:
+        return found
+    near = difflib.get_close_matches(code.upper(), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known codes: {', '.join(known)}"
+    raise InputError(f"no rule is called {code!r}: {hint}")

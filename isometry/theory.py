@@ -1,0 +1,113 @@
+"""From the anatomy of a network to the law that its singular values should follow."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isometry.anatomy import Anatomy, Chain
+from isometry.distance import kolmogorov_smirnov
+from isometry.errors import TheoryError
+from isometry.laws import Law, chain_law
+from isometry.report import Prediction
+from isometry.spectrum import Spectrum
+
+Array = NDArray[np.float64]
+
+_GRID = 400
+# Singular values of a matrix that was made orthogonal in float32 agree to about 1e-6.
+_ORTHOGONAL = 1e-4
+# n times the Kolmogorov–Smirnov distance of one square i.i.d. matrix from its limit is of
+# order one (eigenvalue rigidity); trained or structured matrices exceed this by far.
+_IID = 5.0
+
+
+def predict(anatomy: Anatomy, spectrum: Spectrum) -> tuple[list[Prediction], list[str]]:
+    """Predict the spectrum from the architecture and the recognised weight ensembles.
+
+    Returns
+    -------
+    predictions : list of Prediction
+        Empty when there is no closed form for this network.
+    notes : list of str
+        Why there is none.
+    """
+    try:
+        law = _law(anatomy)
+        return [_prediction(law, spectrum)], []
+    except TheoryError as why:
+        return [], [f"no theory overlay: {why}"]
+
+
+def _law(anatomy: Anatomy) -> Law:
+    chain = anatomy.chain
+    if chain is None:
+        raise TheoryError(anatomy.why_not_chain)
+    widths = {n for w in chain.weights for n in w.shape}
+    if len(widths) != 1:
+        raise TheoryError("its layers differ in width, and closed forms need equal widths")
+    if chain.activation not in (None, "ReLU"):
+        raise TheoryError(
+            f"the law of a {chain.activation} chain has no closed form (linear and ReLU chains do)"
+        )
+    ensemble, log_scale = _ensemble(chain)
+    depth, noun = len(chain.weights), "layer" if len(chain.weights) == 1 else "layers"
+    name = f"{chain.activation or 'linear'} chain of {depth} {noun}, {ensemble} weights, n → ∞"
+    return chain_law(ensemble, depth, chain.activations, log_scale=log_scale, name=name)
+
+
+def _ensemble(chain: Chain) -> tuple[str, float]:
+    """Recognise the ensemble that all weights share; return it with Σ log σ_w."""
+    kinds = {recognise(w) for w in chain.weights}
+    if len(kinds) != 1 or None in kinds:
+        raise TheoryError(
+            "its weights are neither all orthogonal nor all like independent random entries "
+            "(trained or structured weights)"
+        )
+    n = chain.weights[0].shape[0]
+    log_scale = sum(0.5 * np.log(n * np.mean(w**2)) for w in chain.weights)
+    return str(kinds.pop()), float(log_scale)
+
+
+def recognise(weight: Array) -> str | None:
+    """Tell the ensemble of a square matrix from its singular values.
+
+    Returns
+    -------
+    "orthogonal" when they are equal, "gaussian" when they follow the Marchenko–Pastur law
+    (which every matrix of independent centred entries does, whatever their distribution),
+    else None.
+    """
+    sigma = np.linalg.svd(weight, compute_uv=False)
+    n = len(sigma)
+    rms = np.sqrt(np.mean(sigma**2))
+    if not rms > 0:
+        return None
+    if np.all(np.abs(sigma / rms - 1) < _ORTHOGONAL):
+        return "orthogonal"
+    smallest = np.finfo(np.float64).tiny
+    law = chain_law("gaussian", 1, 0)
+    ks = kolmogorov_smirnov(np.log(np.maximum(sigma / rms, smallest)), np.full(n, 1 / n), law)
+    return "gaussian" if n * ks < _IID else None
+
+
+def _prediction(law: Law, spectrum: Spectrum) -> Prediction:
+    grid = law.grid(_GRID)
+    return Prediction(
+        name="mean field",
+        law=law.name,
+        score=law.score,
+        std_log_sigma=law.std_log_sigma,
+        mean_log_sigma=law.mean_log_sigma,
+        atoms=tuple((a.sigma, a.mass) for a in law.atoms),
+        grid=tuple(map(float, grid)),
+        cdf=tuple(map(float, law.cdf(grid))),
+        density=tuple(map(float, law.density(grid))),
+        ks=kolmogorov_smirnov(
+            spectrum.log_sigma,
+            spectrum.weights,
+            law,
+            spectrum.dead + spectrum.unresolved,
+            floor=float(np.log(spectrum.floor)) if spectrum.floor > 0 else -np.inf,
+        ),
+    )

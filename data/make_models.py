@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from examples.networks import residual_mlp
+from examples.networks import LAYERS, residual_mlp
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE / "models"
@@ -25,9 +25,6 @@ DEEP = 50
 Q_STAR = 0.02
 CHAOTIC_GAIN2 = 6.25
 TOLERANCE = 1e-6
-
-# The layers a file may hold: what a restricted loader has to be told about.
-LAYERS = [nn.Sequential, nn.Linear, nn.Conv2d, nn.Tanh, nn.ReLU, nn.Flatten, nn.Unflatten]
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+# The layers a file of data/models may hold: what a restricted loader has to be told about.
+LAYERS = [nn.Sequential, nn.Linear, nn.Conv2d, nn.Tanh, nn.ReLU, nn.Flatten, nn.Unflatten]
+
 
 class ResidualMLP(nn.Module):
     """Pre-activation residual network, ``h <- h + W tanh(h) / sqrt(depth)``, with a linear head.

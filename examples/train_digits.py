@@ -26,14 +26,13 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from examples.networks import residual_mlp
+from examples.networks import LAYERS, residual_mlp
 from examples.singular_values import Shape, mean_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "examples" / "results"
 TRAINS = 0.90
 RATES = tuple(float(f"{rate:.2g}") for rate in np.logspace(-5, 1, 13))
-LAYERS = [nn.Sequential, nn.Linear, nn.Conv2d, nn.Tanh, nn.ReLU, nn.Flatten, nn.Unflatten]
 
 
 @dataclass(frozen=True)

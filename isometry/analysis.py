@@ -221,7 +221,7 @@ def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = 
     built = anatomy.read(inner)
     parameters = inner.parameters() if isinstance(inner, nn.Module) else ()
     return ModelInfo(
-        name=name or getattr(inner, "__name__", type(inner).__name__),
+        name=name or str(getattr(inner, "__name__", type(inner).__name__)),
         kind=kind or ("module" if isinstance(inner, nn.Module) else "function"),
         parameters=sum(p.numel() for p in parameters),
         weight_layers=len(built.kinds),
@@ -255,7 +255,7 @@ def _inputs(
         return single_inputs(model, x, samples)
     known = tuple(shape) if shape is not None else infer_shape(unwrap(model))
     noise = gaussian_inputs(known, samples, scale=scale, seed=seed)
-    return list(noise.split(1)), []
+    return [noise[i : i + 1] for i in range(samples)], []
 
 
 def _measure(

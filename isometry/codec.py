@@ -80,7 +80,8 @@ def _decode_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[An
     if len(items) != len(arguments):
         raise LoadError(f"the report is damaged: {where} should have {len(arguments)} entries")
     return tuple(
-        _decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, items, strict=True))
+        _decode(a, v, f"{where}[{i}]")
+        for i, (a, v) in enumerate(zip(arguments, items, strict=True))
     )
 
 

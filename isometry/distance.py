@@ -71,7 +71,7 @@ def kolmogorov_smirnov(
         jump[at == place] = mass
     theory = law.cdf(at)
     # an atom's σ went through exp and log: read its right limit just above it
-    theory = np.where(jump > 0, law.cdf(at + _ON_ATOM), theory)
+    theory[jump > 0] = law.cdf(at[jump > 0] + _ON_ATOM)
     padded = np.concatenate([[float(zero_mass)], reached])
     right = np.abs(padded[np.searchsorted(s, at, side="right")] - theory)
     left = np.abs(padded[np.searchsorted(s, at, side="left")] - (theory - jump))

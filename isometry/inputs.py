@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,7 +40,9 @@ def gaussian_inputs(
     if samples < 1:
         raise InputError(f"samples must be at least 1, got {samples}")
     if any(d < 1 for d in shape):
-        raise InputError(f"the input shape {tuple(shape)} has no elements: give sizes of at least 1")
+        raise InputError(
+            f"the input shape {tuple(shape)} has no elements: give sizes of at least 1"
+        )
     if not 0 < scale < float("inf"):
         raise InputError(f"the input scale must be positive and finite, got {scale}")
     g = torch.Generator(device="cpu").manual_seed(seed)
@@ -101,15 +104,33 @@ def single_inputs(
     if x.ndim == 0:
         raise InputError("the input is a single number: give an array with the input's shape")
     forward = _forward(model, x)
-    if x.shape[0] == 1 and _runs(forward, x):
-        return [x], _too_few(1, samples)
     if _is_batch(forward, x[:_PROBED]):
         rows = [x[i : i + 1] for i in range(min(samples, len(x)))]
-        used = f"measured input {1} of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
+        used = f"measured input 1 of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
         return rows, [f"{used}; more with samples"] * (samples < len(x)) + _too_few(len(x), samples)
-    if not _runs(forward, x) and _runs(forward, x[None]):
-        return [x[None]], _too_few(1, samples)
-    return [x], _too_few(1, samples)
+    return [_as_one_input(model, forward, x)], _too_few(1, samples)
+
+
+def _as_one_input(
+    model: Callable[..., Any], forward: Callable[[Tensor], Tensor], x: Tensor
+) -> Tensor:
+    """Add the dimensions that the network wants: batch, then channel, then its own shape."""
+    shapes = [x.shape, (1, *x.shape), (1, 1, *x.shape)]
+    try:
+        expected = infer_shape(unwrap(model))
+        hint = f"; the first layer takes inputs of shape {expected}"
+        if x.numel() == math.prod(expected):
+            shapes.append((1, *expected))
+    except InputError:
+        hint = ""
+    for shape in shapes:
+        if _runs(forward, x.reshape(shape)):
+            return x.reshape(shape)
+    try:
+        forward(x)
+    except InputError as e:
+        raise InputError(f"{e}{hint}") from e
+    return x
 
 
 def _as_tensor(x: object) -> Tensor:

@@ -42,13 +42,12 @@ def reinitialise(anatomy: Anatomy, input_variance: float) -> str | None:
     return None
 
 
-def rescale(anatomy: Anatomy, drift: float) -> str:
-    """Return a snippet that divides every weight by its share of the drift e^(drift/L)."""
-    factor = math.exp(-drift / max(1, len(anatomy.kinds)))
+def rescale(anatomy: Anatomy, gain: float) -> str:
+    """Return a snippet that divides each of the L weights by its share gain^(1/L)."""
+    factor = gain ** (-1 / max(1, len(anatomy.kinds)))
     kinds = ", ".join(f"torch.nn.{k}" for k in dict.fromkeys(anatomy.kinds))
     return (
-        f"[m.weight.data.mul_({factor:.4g}) for m in model.modules() "
-        f"if isinstance(m, ({kinds},))]"
+        f"[m.weight.data.mul_({factor:.4g}) for m in model.modules() if isinstance(m, ({kinds},))]"
     )
 
 

@@ -88,8 +88,9 @@ _RULES = (
     Rule(
         "ISO302",
         "forward and backward derivatives disagree",
-        "Products with J by forward mode and with Jᵀ by reverse mode are not adjoint to each other: "
-        "at least one is wrong. PyTorch does this in known cases, custom backward functions in others.",
+        "Products with J by forward mode and with Jᵀ by reverse mode are not adjoint to each "
+        "other: at least one is wrong. PyTorch does this in known cases, custom backward "
+        "functions in others.",
         "Look for custom autograd functions and no_grad or detach in forward; report the case.",
     ),
     Rule(

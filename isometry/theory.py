@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,10 @@ from isometry.report import Prediction
 from isometry.spectrum import Spectrum
 
 Array = NDArray[np.float64]
+Ensemble = Literal["gaussian", "orthogonal"]
 
 _GRID = 400
+_NAMES = {"gaussian": "Gaussian", "orthogonal": "orthogonal"}
 # Singular values of a matrix that was made orthogonal in float32 agree to about 1e-6.
 _ORTHOGONAL = 1e-4
 # n times the Kolmogorov–Smirnov distance of one square i.i.d. matrix from its limit is of
@@ -51,25 +55,26 @@ def _law(anatomy: Anatomy) -> Law:
             f"the law of a {chain.activation} chain has no closed form (linear and ReLU chains do)"
         )
     ensemble, log_scale = _ensemble(chain)
-    depth, noun = len(chain.weights), "layer" if len(chain.weights) == 1 else "layers"
-    name = f"{chain.activation or 'linear'} chain of {depth} {noun}, {ensemble} weights, n → ∞"
+    depth = len(chain.weights)
+    name = f"{depth}-layer {chain.activation or 'linear'} chain, {_NAMES[ensemble]} weights, n → ∞"
     return chain_law(ensemble, depth, chain.activations, log_scale=log_scale, name=name)
 
 
-def _ensemble(chain: Chain) -> tuple[str, float]:
+def _ensemble(chain: Chain) -> tuple[Ensemble, float]:
     """Recognise the ensemble that all weights share; return it with Σ log σ_w."""
     kinds = {recognise(w) for w in chain.weights}
-    if len(kinds) != 1 or None in kinds:
+    ensemble = kinds.pop() if len(kinds) == 1 else None
+    if ensemble is None:
         raise TheoryError(
             "its weights are neither all orthogonal nor all like independent random entries "
             "(trained or structured weights)"
         )
     n = chain.weights[0].shape[0]
     log_scale = sum(0.5 * np.log(n * np.mean(w**2)) for w in chain.weights)
-    return str(kinds.pop()), float(log_scale)
+    return ensemble, float(log_scale)
 
 
-def recognise(weight: Array) -> str | None:
+def recognise(weight: Array) -> Ensemble | None:
     """Tell the ensemble of a square matrix from its singular values.
 
     Returns

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import get_total_norm
 
 from isometry.errors import InputError, MeasurementError
@@ -58,7 +59,7 @@ def count_bad(t: Tensor) -> int:
 
 
 def _fixed(name: str, t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    if isinstance(t, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(t):
         raise InputError(f"{name!r} has no shape yet (lazy layer): call the model once first")
     if t.is_meta:
         raise InputError(f"{name!r} has no values (meta device): load the model's weights first")

@@ -330,8 +330,8 @@ def _refuse_bad_input(x: object) -> None:
         raise InputError(f"the input must be a tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise InputError(
-            f"the input is {_name(x.dtype)}, expected floating point: convert it with "
-            "x.float(), or give the embedded input if these are token ids"
+            f"the input is {_name(x.dtype)}, expected floating point: convert it to float32, or "
+            "give the embedded input if these are token ids"
         )
     if x.numel() == 0:
         raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")

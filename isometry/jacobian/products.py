@@ -25,7 +25,7 @@ def pull(f: PureFunction, x: Tensor) -> tuple[Tensor, Block]:
     Always through `vmap`, also for a block of one: the plain pullback returns wrong
     values through batch norm at batch size 1 when its output is flattened and transposed.
     """
-    y, pullback = vjp(lambda point: call(f, point), x)
+    y, pullback = vjp(lambda point: call(f, point), x)[:2]
     return y, lambda u: vmap(lambda one: pullback(one)[0])(u)
 
 
@@ -43,5 +43,5 @@ def push_by_reverse(f: PureFunction, x: Tensor) -> Block:
     y = f(x)
     g = torch.Generator(device="cpu").manual_seed(0)
     u = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
-    _, second = vjp(lambda w: vjp(f, x)[1](w)[0], u)
+    second = vjp(lambda w: vjp(f, x)[1](w)[0], u)[1]
     return lambda v: vmap(lambda one: second(one)[0])(v)

@@ -7,6 +7,7 @@ under ``no_grad`` or ``detach`` inside forward, randomness that differs between 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -100,9 +101,7 @@ class _Vectors:
     def __init__(self, jacobian: Jacobian, seed: int) -> None:
         g = torch.Generator(device="cpu").manual_seed(seed)
         self.v = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64).to(jacobian.x)
-        self.u = torch.randn(jacobian.output_shape, generator=g, dtype=torch.float64).to(
-            jacobian.x
-        )
+        self.u = torch.randn(jacobian.output_shape, generator=g, dtype=torch.float64).to(jacobian.x)
         self.direction = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64)
 
 
@@ -174,7 +173,7 @@ def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
 
 
 def _tolerance(jacobian: Jacobian) -> float:
-    return 20 * float(torch.finfo(jacobian.dtype).eps) ** 0.5
+    return 20 * math.sqrt(torch.finfo(jacobian.dtype).eps)
 
 
 def _difference_tolerance(jacobian: Jacobian) -> float:

@@ -38,6 +38,7 @@ class AtomicLaw(Law):
     """
 
     def __init__(self, atoms: Iterable[Atom], name: str = "point masses") -> None:
+        """Check and sort the atoms."""
         self.name = name
         self._atoms = tuple(
             sorted(
@@ -70,10 +71,12 @@ class AtomicLaw(Law):
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
+        """The point masses, in increasing order of σ."""
         return self._atoms
 
     @property
     def support(self) -> tuple[float, float]:
+        """The lowest and the highest log σ > -inf that carries mass."""
         return float(self._log_sigma[0]), float(self._log_sigma[-1])
 
     def density(self, log_sigma: ArrayLike) -> Array:
@@ -81,6 +84,7 @@ class AtomicLaw(Law):
         return np.zeros(np.shape(log_sigma))
 
     def cdf(self, log_sigma: ArrayLike) -> Array:
+        """A step at each atom."""
         s = np.asarray(log_sigma, dtype=float)
         below = self._log_sigma - _SAME_PLACE * (1 + np.abs(self._log_sigma)) <= s[..., None]
         total = (1.0 - self._mass.sum()) + below @ self._mass
@@ -88,15 +92,18 @@ class AtomicLaw(Law):
 
     @property
     def mean_log_sigma(self) -> float:
+        """Over the atoms with σ > 0."""
         return float(np.average(self._log_sigma, weights=self._mass))
 
     @property
     def std_log_sigma(self) -> float:
+        """Over the atoms with σ > 0."""
         deviation = self._log_sigma - self.mean_log_sigma
         return math.sqrt(float(np.average(deviation**2, weights=self._mass)))
 
     @property
     def score(self) -> float:
+        """A sum over the atoms."""
         # 2 / (e^2l + e^-2l), written so that it cannot overflow
         e = np.exp(-2.0 * np.abs(self._log_sigma))
         return float(np.sum(self._mass * 2.0 * e / (1.0 + e * e)))

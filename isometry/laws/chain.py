@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from isometry.errors import TheoryError
 from isometry.laws.domain import finite, fraction, location, whole
-from isometry.laws.explicit import ComplexArray, ExplicitFactors
+from isometry.laws.explicit import ExplicitFactors
 from isometry.laws.law import Array, Atom, Law
 from isometry.laws.polar import solve
 
@@ -68,6 +68,7 @@ class Chain(Law):
         log_scale: float = 0.0,
         name: str | None = None,
     ) -> None:
+        """Check the parameters, and find the atoms and the edges."""
         self.gaussians = whole("the number of Gaussian weights", gaussians, 0)
         self.masks = whole("the number of masks", masks, 0)
         self.p = fraction("p", p)
@@ -89,40 +90,51 @@ class Chain(Law):
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
+        """The dead fraction at σ = 0, and the atom at the top where there is one."""
         zero = (Atom(0.0, self._zero),) if self._zero > 0 else ()
         top = (Atom(location(self.log_scale), self._top),) if self._top > 0 else ()
         return zero + top
 
     @property
     def support(self) -> tuple[float, float]:
+        """Edges of log σ, from the critical points of z(t)."""
         low, high = self._edges
         return self.log_scale + 0.5 * low, self.log_scale + 0.5 * high
 
     def density(self, log_sigma: ArrayLike) -> Array:
-        s = np.asarray(log_sigma, dtype=float)
-        inside, a = self._solve(s)
-        out = np.where(np.isnan(s), np.nan, 0.0)
-        out[inside] = 2.0 / np.pi * self._factors.minus_im_t(a)
-        return out
+        """2/π times -Im t on the real axis."""
+        return self._cdf_and_density(np.asarray(log_sigma, dtype=float))[1]
 
     def cdf(self, log_sigma: ArrayLike) -> Array:
-        s = np.asarray(log_sigma, dtype=float)
-        inside, a = self._solve(s)
+        """From the free log-determinant, which needs no integral of the density."""
+        return self._cdf_and_density(np.asarray(log_sigma, dtype=float))[0]
+
+    def _cdf_and_density(self, log_sigma: Array) -> tuple[Array, Array]:
+        low, high = self.support
+        with np.errstate(invalid="ignore"):
+            inside = (log_sigma > low) & (log_sigma < high)
+        a = solve(self._factors, 2.0 * (log_sigma[inside] - self.log_scale))
+
         below_top = 1.0 - self._top
-        out = np.where(s >= self.support[1], below_top, self._zero)
+        cdf = np.where(log_sigma >= high, below_top, self._zero)
         survival = self._factors.log_determinant(a).imag / np.pi
-        out[inside] = np.clip(1.0 - survival, self._zero, below_top)
+        cdf[inside] = np.clip(1.0 - survival, self._zero, below_top)
         if self._top > 0:
-            out[s >= self.log_scale - _SAME_PLACE * (1 + abs(self.log_scale))] = 1.0
-        out[np.isnan(s)] = np.nan
-        return out
+            cdf[log_sigma >= self.log_scale - _SAME_PLACE * (1 + abs(self.log_scale))] = 1.0
+        density = np.zeros(log_sigma.shape)
+        density[inside] = 2.0 / np.pi * self._factors.minus_im_t(a)
+        missing = np.isnan(log_sigma)
+        cdf[missing], density[missing] = np.nan, np.nan
+        return cdf, density
 
     @property
     def mean_log_sigma(self) -> float:
+        """From the real quadrature below."""
         return self.log_scale + 0.5 * self._log_moments()[0]
 
     @property
     def std_log_sigma(self) -> float:
+        """From the real quadrature below."""
         return 0.5 * math.sqrt(max(self._log_moments()[1], 0.0))
 
     @property
@@ -130,13 +142,6 @@ class Chain(Law):
         """-2 Im t(i), for Im x / (i - x) = -x / (1 + x²): one point, away from every edge."""
         a = solve(self._factors, np.array([-2.0 * self.log_scale]), 0.5 * math.pi)
         return 2.0 * float(self._factors.minus_im_t(a)[0])
-
-    def _solve(self, log_sigma: Array) -> tuple[NDArray[np.bool_], ComplexArray]:
-        """Which points lie inside the continuous part, and a = logit(-t/r) there."""
-        low, high = self.support
-        with np.errstate(invalid="ignore"):
-            inside = (log_sigma > low) & (log_sigma < high)
-        return inside, solve(self._factors, 2.0 * (log_sigma[inside] - self.log_scale))
 
     def _log_moments(self) -> tuple[float, float]:
         """Mean and variance of log x given x > 0, at unit scale.

@@ -13,11 +13,7 @@ _LARGEST_LOG = 700.0
 
 def whole(label: str, value: object, least: int) -> int:
     """`value` as an int, where it is a whole number of at least `least`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Integral)
-        or int(value) < least
-    ):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise TheoryError(f"{label} is {value!r}; expected a whole number of at least {least}")
     return int(value)
 

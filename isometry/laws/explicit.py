@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,7 @@ class ExplicitFactors:
         """
         _, rest = logistic(a)
         _, log_rest = log_logistic(a)
-        value = (sum(c for _, c in self.powers) - 1) * self.t(a)
+        value: ComplexArray = (sum(c for _, c in self.powers) - 1) * self.t(a)
         for n, c in self.powers:
             value = value - c * n * (self._log_sum(n, rest, log_rest) - np.log(n))
         return value
@@ -105,7 +106,7 @@ class ExplicitFactors:
     def _log_sum(self, n: float, rest: ComplexArray, log_rest: ComplexArray) -> ComplexArray:
         """log(n + t), continued from the upper half plane of z."""
         if n == self.rank:
-            return np.log(n) + log_rest
+            return log_rest + math.log(n)
         w = n - self.rank + self.rank * rest
         # Im t <= 0 there; a rounding error in its sign must not flip the logarithm by 2πi
         folded: ComplexArray = np.log(w.real - 1j * np.abs(w.imag))

@@ -51,16 +51,19 @@ class FussCatalan(Law):
     """
 
     def __init__(self, depth: int, log_scale: float = 0.0, name: str | None = None) -> None:
+        """Check the parameters."""
         self.depth = whole("depth", depth, 1)
         self.log_scale = finite("log_scale", log_scale)
         self.name = name or f"Fuss–Catalan: {self.depth} Gaussian weights, infinite width"
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
+        """None."""
         return ()
 
     @property
     def support(self) -> tuple[float, float]:
+        """From -inf to half the logarithm of (L + 1)^{L+1} / L^L."""
         return -np.inf, self.log_scale + 0.5 * self._log_x_max
 
     @property
@@ -69,6 +72,7 @@ class FussCatalan(Law):
         return math.log(self.depth + 1) + self.depth * math.log1p(1 / self.depth)
 
     def density(self, log_sigma: ArrayLike) -> Array:
+        """Twice the density ρ of log x."""
         s = np.asarray(log_sigma, dtype=float)
         inside, b = self._parameter(s)
         out = np.where(np.isnan(s), np.nan, 0.0)
@@ -76,6 +80,7 @@ class FussCatalan(Law):
         return out
 
     def cdf(self, log_sigma: ArrayLike) -> Array:
+        """1 - ψ/π + L ρ."""
         s = np.asarray(log_sigma, dtype=float)
         inside, b = self._parameter(s)
         out = np.where(np.isnan(s), np.nan, np.where(s >= self.support[1], 1.0, 0.0))
@@ -85,10 +90,12 @@ class FussCatalan(Law):
 
     @property
     def mean_log_sigma(self) -> float:
+        """Half of -L, shifted by the scale."""
         return self.log_scale - 0.5 * self.depth
 
     @property
     def std_log_sigma(self) -> float:
+        """Half of √(L² + L π²/3)."""
         return 0.5 * math.sqrt(self.depth**2 + self.depth * math.pi**2 / 3.0)
 
     @property
@@ -124,12 +131,13 @@ class FussCatalan(Law):
         return value, slope * np.pi / (n + 1) * e / (1.0 + e) ** 2
 
     def _parameter(self, log_sigma: Array) -> tuple[np.ndarray, Array]:
-        """Which points lie below the upper edge, and b = logit(ψ/π) there."""
+        """Which points lie inside the support, and b = logit(ψ/π) there."""
         order = self.depth + 1
+        # farther down than 300 (L + 1), density and CDF are below 1e-250: they count as 0
         with np.errstate(invalid="ignore"):
             inside = log_sigma < self.support[1]
-        # farther down, density and CDF are below 1e-250 at any depth
-        log_x = np.maximum(2.0 * (log_sigma[inside] - self.log_scale), -600.0 * order)
+            inside &= log_sigma > self.log_scale - 300.0 * order
+        log_x = 2.0 * (log_sigma[inside] - self.log_scale)
         low = np.full(log_x.shape, -40.0)
         high = 40.0 + math.log(order) + np.maximum(-log_x, 0.0) / order
         tolerance = np.finfo(float).eps * (order + np.abs(log_x))

@@ -71,7 +71,7 @@ def solve(transform: Transform, log_abs_z: Array, angle: float = REAL_AXIS) -> C
 
 def _negative_axis(transform: Transform, log_abs_z: Array) -> ComplexArray:
     """Real a with log(-z) = log_abs_z: a table, then Newton's method."""
-    knots = np.linspace(-40.0, 40.0, 321)
+    knots = np.linspace(-80.0, 80.0, 641)  # exp(-80) is rounding even beside 1 - p = 1e-16
     value, slope = (part.real for part in transform.log_minus_z(knots.astype(complex)))
     a = np.interp(log_abs_z, value[::-1], knots[::-1])  # log(-z) decreases with a
     # beyond the table the map is affine to rounding error
@@ -99,11 +99,13 @@ def _advance(
     moved, solved = _newton(transform, target, guess)
     solved &= np.abs(moved - a) < _LONGEST_MOVE
     if left > 0 and not np.all(solved):
-        again = ~solved
+        again = np.flatnonzero(~solved)
         middle = float(np.sqrt(here * there))
-        half, first = _advance(transform, log_abs_z[again], a[again], here, middle, left - 1)
-        full, second = _advance(transform, log_abs_z[again], half, middle, there, left - 1)
-        moved[again], solved[again] = full, first & second
+        half, ok = _advance(transform, log_abs_z[again], a[again], here, middle, left - 1)
+        on = again[ok]  # the others have failed for good
+        moved[on], solved[on] = _advance(
+            transform, log_abs_z[on], half[ok], middle, there, left - 1
+        )
     return moved, solved
 
 

@@ -53,6 +53,7 @@ class Archive:
     """
 
     def __init__(self, source: Source, *, deflate: bool = False) -> None:
+        """Screen the directory of an open archive."""
         self._source = source
         self._zip = _directory(source)
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -61,6 +62,7 @@ class Archive:
         self._check_layout()
 
     def __contains__(self, name: str) -> bool:
+        """Return whether there is a member of that name."""
         return name in self._members
 
     def names(self) -> list[str]:

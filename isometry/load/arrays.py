@@ -89,9 +89,12 @@ def _torch(source: Source, key: str | None) -> np.ndarray:
     found = checkpoint.arrays()
     if is_tensor(found):
         if key is not None:
-            raise LoadError(f"{source.name} holds one tensor, so there is no {show(key)!r}")
+            raise LoadError(f"{source.name} holds one tensor, so there is no '{show(key)}'")
         return _numpy(checkpoint.tensors.build(found, "the tensor"), source.name)
-    build: Callable[[str], torch.Tensor] = lambda k: checkpoint.tensors.build(found[k], k)  # noqa: E731
+
+    def build(name: str) -> torch.Tensor:
+        return checkpoint.tensors.build(found[name], name)
+
     names = [name for name in found if is_tensor(found[name])]
     chosen = _choose(names, key, source.name, lambda k: tuple(build(k).shape))
     return _numpy(build(chosen), source.name)
@@ -111,7 +114,7 @@ def _choose(
         raise LoadError(f"{name} holds no array")
     # Shapes help to choose, and cost a read each where the array must be opened for it.
     known = [f"{show(k)} {_shape(shape, k)}" for k in keys[:8]] + keys[8:]
-    why = f"has no {show(key)!r}" if key is not None else f"holds {len(keys)} arrays"
+    why = f"has no '{show(key)}'" if key is not None else f"holds {len(keys)} arrays"
     raise LoadError(f"{name} {why}; pass key as one of: {listing(known, 8)}")
 
 
@@ -124,7 +127,7 @@ def _shape(shape: Callable[[str], tuple[int, ...]], key: str) -> str:
 
 def _only(array: np.ndarray, key: str | None, name: str) -> np.ndarray:
     if key is not None:
-        raise LoadError(f"{name} holds one array, so there is no {show(key)!r}")
+        raise LoadError(f"{name} holds one array, so there is no '{show(key)}'")
     return array
 
 

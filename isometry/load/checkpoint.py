@@ -43,6 +43,7 @@ class Checkpoint:
     """
 
     def __init__(self, source: Source) -> None:
+        """Screen the archive and read its pickle as data."""
         self.name = source.name
         archive = Archive(source)
         folder = common_folder(archive, source)

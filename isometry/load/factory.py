@@ -83,7 +83,7 @@ def _parse(reference: object) -> tuple[str, list[str]]:
         if colon and all(part.isidentifier() for part in [*module.split("."), *names]):
             return module, names
     raise InputError(
-        f"{show(reference)!r} is no reference to a model; write it as pkg.module:factory"
+        f"'{show(reference)}' is no reference to a model; write it as pkg.module:factory"
     )
 
 
@@ -91,10 +91,10 @@ def _module(name: str, reference: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # importing runs the user's code
-        missing = isinstance(error, ModuleNotFoundError) and error.name is not None
-        if missing and (name + ".").startswith(f"{error.name}."):  # type: ignore[attr-defined]
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):
             raise LoadError(
-                f"{show(reference)}: no module named {show(error.name)!r} "  # type: ignore[attr-defined]
+                f"{show(reference)}: no module named '{show(missing)}' "
                 "in the working directory or among the installed packages"
             ) from error
         raise LoadError(f"{show(reference)}: importing {name} failed: {_said(error)}") from error

@@ -84,11 +84,10 @@ def _pixels(image: object) -> np.ndarray:
     if not isinstance(image, Image.Image):
         raise TypeError("no image")
     if image.mode.startswith(("I", "F")):
-        deep = np.asarray(image, dtype=np.float32)
         # PNG holds at most 16 bits per channel; Pillow keeps those unscaled.
-        return deep / np.float32(65535)
+        deep: np.ndarray = np.asarray(image, dtype=np.float32) / np.float32(65535)
+        return deep
     grey = image.mode in ("1", "L", "LA", "La")
     plain = image.convert("L" if grey else "RGB")
-    values = np.asarray(plain, dtype=np.float32)
-    values = values / np.float32(255)
+    values: np.ndarray = np.asarray(plain, dtype=np.float32) / np.float32(255)
     return values if grey else np.ascontiguousarray(values.transpose(2, 0, 1))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Ref:
     """A name that the file asks for, such as "torch.nn.modules.linear.Linear"."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Made:
     """An object that the file asks to be made; it is described, never made.
 
@@ -30,13 +30,10 @@ class Made:
         What the file wants put into the instance (BUILD), or None.
     """
 
-    __slots__ = ("args", "called", "state", "what")
-
-    def __init__(self, what: object, args: object, *, called: bool) -> None:
-        self.what = what
-        self.args = args
-        self.called = called
-        self.state: object = None
+    what: object
+    args: object
+    called: bool
+    state: object = None
 
     @property
     def name(self) -> str:
@@ -50,19 +47,18 @@ class Table(dict[Any, Any]):
     __slots__ = ("state",)
 
     def __init__(self) -> None:
+        """Make an empty one; the pickle fills it."""
         super().__init__()
         self.state: object = None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class StorageRef:
     """A run of bytes elsewhere in the file: its element type, its record, its length."""
 
-    __slots__ = ("kind", "numel", "record")
-
-    def __init__(self, kind: str, record: str, numel: int) -> None:
-        self.kind = kind
-        self.record = record
-        self.numel = numel
+    kind: str
+    record: str
+    numel: int
 
 
 class OddKey:

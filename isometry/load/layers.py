@@ -43,6 +43,7 @@ class Layers:
     """
 
     def __init__(self, tensors: Tensors) -> None:
+        """Start with nothing rebuilt."""
         self._tensors = tensors
         self._built: dict[int, tuple[object, nn.Module, int]] = {}
         self._open: set[int] = set()
@@ -108,7 +109,7 @@ class Layers:
         for name in content:
             _check_name(cls, name, where)
             if name == "" or "." in name or name in _HOOKS or name in (*_CONTENT, "training"):
-                raise RefusedError(f"refused: {show(where)} holds something named {show(name)!r}")
+                raise RefusedError(f"refused: {show(where)} holds something named '{show(name)}'")
         self._count(len(content), where)
         return list(content.items())
 
@@ -143,7 +144,7 @@ class Layers:
             if key == "activation" and cls in _WITH_ACTIVATION:
                 return FUNCTIONS[value.name]
             raise RefusedError(
-                f"refused: attribute {show(key)!r} of {show(where)} would call {show(value.name)}"
+                f"refused: attribute '{show(key)}' of {show(where)} would call {show(value.name)}"
             )
         return self._simple(value, f"{where}.{key}", 0)
 
@@ -205,10 +206,10 @@ def _check_name(cls: type[nn.Module], name: object, where: str) -> None:
     if hasattr(cls, name):
         what = "a method" if callable(getattr(cls, name)) else "an attribute of the class"
         raise RefusedError(
-            f"refused: attribute {show(name)!r} of {show(where)} would replace {what}"
+            f"refused: attribute '{show(name)}' of {show(where)} would replace {what}"
         )
     if name.startswith("__"):
-        raise RefusedError(f"refused: {show(where)} has an attribute named {show(name)!r}")
+        raise RefusedError(f"refused: {show(where)} has an attribute named '{show(name)}'")
 
 
 def _check_no_hooks(key: str, value: object, where: str) -> None:
@@ -236,7 +237,7 @@ def _set_state(module: nn.Module, state: dict[str, Any], where: str) -> None:
     try:
         finish_recurrent(module, state, where)
         # Not `setattr`: the state is checked, and modules treat assignment as registration.
-        module.__setstate__(state)
+        module.__setstate__(state)  # type: ignore[no-untyped-call]
     except _SETSTATE_ERRORS as error:
         raise LoadError(f"{show(where)} is damaged: {show(error)}") from error
 

@@ -83,8 +83,9 @@ def load_model(
         raise refusal(show(Path(path).name or path), folder)
     with opened(path) as source:
         found = recognise(source)
+        reader = _reader(source, found, trust)
         sha256 = source.sha256()
-        kind, module, classes, notes = _reader(source, found, trust)(source, model)
+        kind, module, classes, notes = reader(source, model)
         if trust and found in (Format.TORCH, Format.TORCH_LEGACY):
             notes = (f"the code in {source.name} was run on your word (sha256 {sha256})", *notes)
         source.check_unchanged()

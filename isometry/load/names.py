@@ -38,6 +38,7 @@ _DATA = frozenset(
         "torch.nn.parameter.Parameter",
         "torch._tensor._rebuild_from_type_v2",
         "torch.serialization._get_layout",
+        "types.SimpleNamespace",
     }
 )
 _TYPES = frozenset({"bool", "bytes", "float", "int", "object", "str", "type"})
@@ -45,29 +46,29 @@ _TYPES = frozenset({"bool", "bytes", "float", "int", "object", "str", "type"})
 # Never part of a model. `builtins` is listed because all of it that is data stands above.
 _CODE_MODULES = frozenset(
     """
-    __main__.__builtins__ _io _operator _osx_support _pickle _posixsubprocess _socket
+    _io _operator _osx_support _pickle _posixsubprocess _socket
     _thread _winapi aiohttp ast asyncio atexit bdb builtins cProfile cgi code codeop codecs
-    commands compileall concurrent copyreg ctypes cffi dill cloudpickle joblib dis distutils
+    commands compileall concurrent ctypes cffi dill cloudpickle joblib dis distutils
     doctest ensurepip fileinput ftplib gc glob http httpx idlelib imaplib imp importlib inspect
-    io joblib lib2to3 linecache logging mailcap marshal mmap modulefinder multiprocessing nt
+    io lib2to3 linecache logging mailcap marshal mmap modulefinder multiprocessing nt
     ntpath numpy.distutils numpy.f2py numpy.testing operator os pdb pickle pickletools pip
     pipes pkgutil platform poplib posix posixpath profile pty py_compile pydoc requests
     resource rlcompleter runpy sched setuptools shelve shutil signal site smtplib socket
     socketserver sqlite3 ssl subprocess symtable sys sysconfig tarfile telnetlib tempfile
     test threading timeit tkinter token trace types unittest urllib urllib3 uu venv warnings
     webbrowser weakref winreg wsgiref xmlrpc zipapp zipfile zipimport
-    torch.hub torch.jit torch.package torch.fx torch.export torch.compiler torch.ops
-    torch.multiprocessing torch.distributed.rpc torch.distributed.elastic torch.testing
-    torch.utils.bottleneck torch.utils.collect_env torch.utils.cpp_extension torch.utils.data
+    torch.hub torch.jit torch.package torch.export torch.compiler torch.ops
+    torch.multiprocessing torch.distributed.rpc torch.distributed.elastic
+    torch.utils.bottleneck torch.utils.collect_env torch.utils.cpp_extension
     torch.utils.model_dump torch._dynamo torch._inductor torch._functorch torch._lazy
-    """.split()
+    """.split()  # noqa: SIM905 - a line each would hide the list
 )
 _CODE_NAMES = frozenset(
     """
     torch.load torch.save torch.serialization.load torch.serialization.save torch.from_file
     torch.compile torch.storage._load_from_bytes torch.classes.load_library numpy.load
-    numpy.core.multiarray.scalar.exec functools.reduce pathlib.Path.open
-    """.split()
+    functools.reduce
+    """.split()  # noqa: SIM905 - a line each would hide the list
 )
 
 
@@ -108,9 +109,17 @@ def _is_tensor_name(name: str) -> bool:
 
 def _stock_layers() -> dict[str, type[nn.Module]]:
     """Return every layer class that torch exports and this reader rebuilds, by full name."""
-    # Lazy layers have no weights yet; `Module` and `Container` cannot be run; the base
-    # classes of the recurrent layers neither; the loss keeps a callable of the user's.
-    left_out = ("Module", "Container", "RNNBase", "RNNCellBase", "TripletMarginWithDistanceLoss")
+    # Lazy layers have no weights yet; `Module` cannot be run, nor can the base classes of
+    # the recurrent layers; the triplet loss keeps a callable of the user's; the others are
+    # deprecated and warn.
+    left_out = (
+        "Module",
+        "Container",
+        "NLLLoss2d",
+        "RNNBase",
+        "RNNCellBase",
+        "TripletMarginWithDistanceLoss",
+    )
     found: dict[str, type[nn.Module]] = {}
     for export in nn.modules.__all__:
         layer = getattr(nn.modules, export)

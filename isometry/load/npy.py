@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
+import re
+from typing import Any
 
 import numpy as np
 
@@ -16,18 +17,14 @@ MAX_BYTES = 512 << 20
 """The largest array that is read, in bytes."""
 
 _MAX_HEADER = 10_000
-_MAGIC_AND_LENGTH = 12
-# What NumPy raises on a header that makes no sense; it evaluates literals only.
-_HEADER_ERRORS = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
+# The header is a Python literal; only what NumPy writes for plain arrays is understood, and
+# no parser of Python ever sees it.
+_HEADER = re.compile(
+    r"\{\s*((?:'\w+'\s*:\s*(?:'[^']*'|\w+|\([\d, L]*\))\s*(?:,\s*)?){3})\}\s*", re.ASCII
 )
+_ENTRY = re.compile(r"'(\w+)'\s*:\s*('[^']*'|\w+|\([\d, L]*\))", re.ASCII)
+_DTYPE = re.compile(r"'([<>|=]?)([biufcOSUVmM])(\d{0,3})(?:\[\w+\])?'", re.ASCII)
+_MAX_DIMS = 32
 
 
 def read_npy(source: Source) -> np.ndarray:
@@ -41,6 +38,7 @@ class Npz:
     """The arrays of an open .npz file; each is read when asked for."""
 
     def __init__(self, source: Source) -> None:
+        """Screen the directory of an open archive."""
         self._name = source.name
         self._archive = Archive(source, deflate=True)
         self._members = {
@@ -68,12 +66,6 @@ class Npz:
 def parse_npy(data: bytearray, name: str) -> np.ndarray:
     """Return the array in the bytes of a .npy file; `name` is for messages."""
     shape, fortran, dtype, start = _header(data, name)
-    if dtype.hasobject:
-        raise RefusedError(f"refused: {name} holds Python objects, which are a pickle")
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise LoadError(f"{name} has elements of type {show(dtype)}; numbers are read")
-    if len(shape) > 32 or any(type(n) is not int or n < 0 for n in shape):
-        raise LoadError(f"{name} has a shape that makes no sense")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != len(data) - start:
         raise LoadError(
@@ -88,18 +80,40 @@ def parse_npy(data: bytearray, name: str) -> np.ndarray:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _header(data: bytearray, name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    # Only the head goes through NumPy, so that a claimed length cannot reach further.
-    head = io.BytesIO(bytes(data[: _MAX_HEADER + _MAGIC_AND_LENGTH]))
-    try:
-        version = np.lib.format.read_magic(head)
-        if version == (1, 0):
-            read = np.lib.format.read_array_header_1_0
-        elif version == (2, 0):
-            read = np.lib.format.read_array_header_2_0
-        else:
-            raise ValueError(f"version {version} is not read")
-        shape, fortran, dtype = read(head, max_header_size=_MAX_HEADER)
-    except _HEADER_ERRORS as error:
-        raise LoadError(f"{name} is damaged: {show(error)}") from error
-    return shape, fortran, dtype, head.tell()
+def _header(data: bytearray, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    wide = 4 if data[6:7] >= b"\x02" else 2  # bytes of the header's length
+    start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
+    if data[:6] != b"\x93NUMPY" or start > min(len(data), _MAX_HEADER):
+        raise LoadError(f"{name} is damaged: it has no header of a NumPy array")
+    text = data[8 + wide : start].decode("latin-1")
+    whole = _HEADER.fullmatch(text)
+    entries = dict(_ENTRY.findall(whole[1])) if whole else {}
+    if entries.keys() != {"descr", "fortran_order", "shape"}:
+        if "'descr'" in text and "[" in text:
+            raise LoadError(f"{name} has elements of several fields; plain numbers are read")
+        raise LoadError(f"{name} is damaged: its header makes no sense")
+    return (
+        _shape(entries["shape"], name),
+        entries["fortran_order"] == "True",
+        _dtype(entries["descr"], name),
+        start,
+    )
+
+
+def _shape(text: str, name: str) -> tuple[int, ...]:
+    parts = [part.strip(" L") for part in text.strip("()").split(",")]
+    parts = parts[:-1] if parts[-1] == "" else parts
+    plain = all(part.isdigit() and len(part) < 19 for part in parts)
+    if not text.startswith("(") or not plain or len(parts) > _MAX_DIMS:
+        raise LoadError(f"{name} has a shape that makes no sense")
+    return tuple(int(part) for part in parts)
+
+
+def _dtype(text: str, name: str) -> np.dtype[Any]:
+    form = _DTYPE.fullmatch(text)
+    if form is not None and form[2] == "O":
+        raise RefusedError(f"refused: {name} holds Python objects, which are a pickle")
+    known = {"b": "1", "i": "1 2 4 8", "u": "1 2 4 8", "f": "2 4 8"}
+    if form is None or form[3] not in known.get(form[2], "").split():
+        raise LoadError(f"{name} has elements of type {show(text)}; plain numbers are read")
+    return np.dtype(f"{form[1] or '='}{form[2]}{form[3]}")

@@ -11,13 +11,15 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from isometry.errors import LoadError
 from isometry.load.inert import Made, OddKey, Ref, StorageRef, Table
 
-# Each step makes at most one small object: bounds time (seconds) and memory (about 0.5 GB).
-MAX_STEPS = 4_000_000
+# Each step makes at most one small object: bounds time (seconds) and memory (about 0.3 GB).
+# A state dict takes some 30 steps per tensor.
+MAX_STEPS = 2_000_000
 # Integers below this one are their own hash, so no file can make them collide.
 _MAX_INT_KEY = 1 << 60
 _MAX_NAME = 4096
@@ -29,6 +31,7 @@ _TABLES = ("collections.OrderedDict", "collections.Counter")
 _DAMAGE = (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, struct.error)
 
 
+@dataclass
 class Reading:
     """A pickle, read.
 
@@ -42,10 +45,9 @@ class Reading:
         Why reading stopped early, or "".
     """
 
-    def __init__(self) -> None:
-        self.root: Any = None
-        self.names: dict[str, bool] = {}
-        self.fault = ""
+    root: Any = None
+    names: dict[str, bool] = field(default_factory=dict)
+    fault: str = ""
 
 
 def read_pickle(data: bytes | bytearray) -> Reading:

@@ -32,14 +32,14 @@ def finish_recurrent(module: nn.Module, state: dict[str, Any], where: str) -> No
     flags = {key: state.get(key) for key in _FLAGS}
     dropout = state.get("dropout")
     plain = all(type(value) is int for value in sizes.values())
-    plain = plain and all(type(value) is bool for value in flags.values())
+    plain &= all(type(value) is bool for value in flags.values())
+    layers: Any = state.get("num_layers")
     # Each layer needs two weights of its own, so the number of layers is bounded here.
-    if not plain or type(dropout) not in (int, float) or sizes["num_layers"] > len(parameters):
+    if not plain or type(dropout) not in (int, float) or not 0 < layers <= len(parameters):
         raise RefusedError(f"refused: {show(where)} states sizes that make no sense")
     options: dict[str, Any] = {**sizes, **flags}
-    if type(module) is not nn.LSTM:
-        if options.pop("proj_size") != 0:
-            raise RefusedError(f"refused: {show(where)} states sizes that make no sense")
+    if type(module) is not nn.LSTM and options.pop("proj_size") != 0:
+        raise RefusedError(f"refused: {show(where)} states sizes that make no sense")
     if type(module) is nn.RNN:
         options["nonlinearity"] = "relu" if state.get("mode") == "RNN_RELU" else "tanh"
     model = type(module)(**options, device="meta")

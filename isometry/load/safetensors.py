@@ -49,6 +49,7 @@ class SafeTensors:
     """
 
     def __init__(self, source: Source) -> None:
+        """Read and check the header."""
         self._source = source
         length = int.from_bytes(source.read(8), "little")
         if length > min(_MAX_HEADER, source.size - 8):
@@ -99,9 +100,9 @@ class SafeTensors:
                 plain = all(type(n) is int and 0 <= n < 1 << 62 for n in (*shape, begin, end))
                 if dtype is None:
                     raise LoadError(f"{show(name)} has elements of {show(kind)}, not supported")
-                if plain and len(shape) <= _MAX_DIMS and begin <= end:
-                    if math.prod(shape) * dtype.itemsize == end - begin:
-                        return dtype, tuple(shape), begin, end
+                plain &= len(shape) <= _MAX_DIMS
+                if plain and math.prod(shape) * dtype.itemsize == end - begin:
+                    return dtype, tuple(shape), begin, end
         raise LoadError(f"{self._source.name} is damaged: the entry of {show(name)} makes no sense")
 
     def _check_layout(self) -> None:

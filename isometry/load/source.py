@@ -32,6 +32,7 @@ class Source:
     """
 
     def __init__(self, path: Path, handle: BinaryIO) -> None:
+        """Note the size and the time of the last change."""
         self.path = path
         self.handle = handle
         self.name = show(path.name or path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,11 +12,13 @@ from isometry.errors import LoadError
 from isometry.load.source import Source
 from isometry.load.wording import amount, show
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 64 << 20
+# Each cell of a line becomes an object of its own while the line is read.
+_MAX_LINE = 4 << 20
+_MAX_CELL = 400
 # `float` also takes "1_000", which no other program means as a number.
 _NUMBER = re.compile(
-    r"[+-]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400})(?:[eE][+-]?\d{1,9})?|[+-]?(?:nan|inf|infinity)",
-    re.ASCII | re.IGNORECASE,
+    r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE
 )
 
 
@@ -41,13 +44,12 @@ def read_table(source: Source) -> np.ndarray:
     except UnicodeDecodeError as error:
         raise LoadError(f"{source.name} is no text in UTF-8 (byte {error.start})") from error
     values, columns, rows, first = array("d"), 0, 0, True
-    # Not `splitlines`: it also breaks at characters that no editor counts as a line.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text, source.name), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         cells = _cells(line, source.path.suffix.lower())
         header, first = first, False
-        if not all(_NUMBER.fullmatch(cell) for cell in cells):
+        if not all(map(_is_number, cells)):
             if header:
                 columns = len(cells)
                 continue
@@ -60,7 +62,24 @@ def read_table(source: Source) -> np.ndarray:
         values.extend(float(cell) for cell in cells)
     if not rows:
         raise LoadError(f"{source.name} holds no line of numbers")
-    return np.array(values, dtype=np.float64).reshape(rows, columns)
+    return np.frombuffer(values, dtype=np.float64).reshape(rows, columns)
+
+
+def _is_number(cell: str) -> bool:
+    return len(cell) <= _MAX_CELL and _NUMBER.fullmatch(cell) is not None
+
+
+def _lines(text: str, name: str) -> Iterator[str]:
+    """Yield one line at a time: a list of them all would be many times the file."""
+    start = number = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        number += 1
+        if end - start > _MAX_LINE:
+            raise LoadError(f"{name}, line {number} has {amount(end - start)}; save it as .npy")
+        yield text[start:end]
+        start = end + 1
 
 
 def _cells(line: str, suffix: str) -> list[str]:
@@ -74,6 +93,6 @@ def _cells(line: str, suffix: str) -> list[str]:
 
 
 def _not_a_number(name: str, line: int, cells: list[str]) -> str:
-    bad = next(cell for cell in cells if not _NUMBER.fullmatch(cell))
+    bad = next(cell for cell in cells if not _is_number(cell))
     hint = "; decimals are written with a point" if "," in bad else ""
-    return f"{name}, line {line}: {show(bad, 40)!r} is not a number{hint}"
+    return f"{name}, line {line}: '{show(bad, 40)}' is not a number{hint}"

@@ -62,6 +62,7 @@ class Tensors:
     """
 
     def __init__(self, archive: Archive, folder: str) -> None:
+        """Check the byte order; no tensor is read yet."""
         self._archive = archive
         self._folder = folder
         self._storages: dict[str, torch.UntypedStorage] = {}
@@ -164,13 +165,17 @@ class Tensors:
             )
         if name not in self._storages:
             bytes_ = torch.empty(held, dtype=torch.uint8)
-            self._archive.read_into(name, memoryview(bytes_.numpy()))
+            self._archive.read_into(name, bytes_.numpy().data)
             self._storages[name] = bytes_.untyped_storage()
         return self._storages[name]
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, Made) and value.called and value.name in (*_PLAIN, _TYPED, _SUBCLASS)
+    return (
+        isinstance(value, Made)
+        and value.called
+        and value.name in (*_PLAIN, _TYPED, _SUBCLASS, _META)
+    )
 
 
 def _dimensions(value: object, where: str) -> tuple[int, ...]:

@@ -148,12 +148,11 @@ def check_has_values(module: nn.Module, name: str) -> None:
 
 
 def _check_values(module: nn.Module, name: str) -> None:
-    lazy = nn.parameter.UninitializedTensorMixin
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_meta or isinstance(tensor, lazy):
+        if tensor.is_meta or nn.parameter.is_lazy(tensor):
             sort = "meta" if tensor.is_meta else "lazy"
             raise LoadError(
-                f"the parameters of {name} have no values ({sort}, first {show(key)!r}); "
+                f"the parameters of {name} have no values ({sort}, first '{show(key)}'); "
                 "build it on the CPU and run it once before"
             )
 
@@ -215,7 +214,7 @@ def _without_prefix(
             break
         names, dropped = {key.removeprefix(head): t for key, t in names.items()}, dropped + head
     if dropped and _fits(set(names), wanted):
-        return names, [f"prefix {show(dropped)!r} dropped from the names of the weights"]
+        return names, [f"prefix '{show(dropped)}' dropped from the names of the weights"]
     return dict(tensors), []
 
 
@@ -232,14 +231,14 @@ def _check_match(tensors: dict[str, torch.Tensor], own: Mapping[str, Any], name:
     imaginary = [k for k in both if tensors[k].is_complex() and not own[k].is_complex()]
     faults = []
     if missing:
-        faults.append(f"{len(missing)} missing (first {show(missing[0])!r})")
+        faults.append(f"{len(missing)} missing (first '{show(missing[0])}')")
     if unexpected:
-        faults.append(f"{len(unexpected)} unexpected (first {show(unexpected[0])!r})")
+        faults.append(f"{len(unexpected)} unexpected (first '{show(unexpected[0])}')")
     if misshaped:
         key = misshaped[0]
         shapes = f"{tuple(tensors[key].shape)} in the file, {tuple(own[key].shape)} in the model"
-        faults.append(f"{len(misshaped)} of another shape (first {show(key)!r}: {shapes})")
+        faults.append(f"{len(misshaped)} of another shape (first '{show(key)}': {shapes})")
     if imaginary:
-        faults.append(f"{len(imaginary)} complex for real (first {show(imaginary[0])!r})")
+        faults.append(f"{len(imaginary)} complex for real (first '{show(imaginary[0])}')")
     if faults:
         raise LoadError(f"{name} does not fit the model: weights {', '.join(faults)}")

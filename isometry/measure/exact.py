@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from isometry.errors import MeasurementError
 from isometry.jacobian.bottleneck import Bottleneck, bottleneck
@@ -93,10 +94,10 @@ def exact(
     return Measurement(spectrum, dense, caps)
 
 
-def _singular_values(dense: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _singular_values(dense: torch.Tensor) -> NDArray[np.float64]:
     if dense.dtype in (torch.bfloat16, torch.float16):  # no LAPACK routine takes them
         dense = dense.float()
     # Denormal results would otherwise be flushed or crawl, by platform: scale to order one.
     scale = dense.abs().max()
     values = torch.linalg.svdvals(dense / scale if scale > 0 else dense) * scale
-    return values.double().cpu().numpy()
+    return np.asarray(values.double().cpu().numpy())

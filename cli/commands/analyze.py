@@ -1,0 +1,60 @@
+"""``isometry analyze``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..exit_codes import ExitCode
+from ..options import results, subject
+from ..output import FIGURES, check_target, draw, write
+from ..subject import Subject
+
+
+@click.command(
+    "analyze",
+    short_help="Measure a network and say whether it will train.",
+    epilog="Example:  isometry analyze model.pt --input batch.npy --samples 8 --figure out.svg",
+)
+@subject
+@results
+@click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
+def command(
+    json_path: str | None,
+    figure_path: str | None,
+    fail_under: float | None,
+    quiet: bool,
+    **what: Any,
+) -> int:
+    """Measure the singular values of MODEL's input-output Jacobian, and say what they mean.
+
+    MODEL is a file: a whole module, a state dict or checkpoint (with --model), or safetensors.
+    No code from the file is run unless you --trust it. Without --input or --shape, Gaussian
+    input is used where the first layer makes its shape unambiguous.
+    """
+    wanted = Subject(**what)
+    sources = (wanted.path, wanted.input_path)
+    check_target(json_path, sources=sources)
+    check_target(figure_path, kinds=FIGURES, sources=sources)
+    report = wanted.analyze(quiet=quiet)
+
+    from isometry import render
+    from isometry.analysis import passes
+
+    if json_path not in (None, "-"):
+        write(str(json_path), report.to_json().encode())
+    if figure_path is not None:
+        draw(report, figure_path)
+        if not quiet:
+            click.echo(f"figure: {figure_path}", err=True)
+    if json_path == "-":
+        click.echo(report.to_json(), nl=False)
+    else:
+        click.echo(render.line(report) if quiet else render.text(report))
+    if not report.trustworthy:
+        return ExitCode.UNTRUSTWORTHY
+    if fail_under is not None and not passes(report, fail_under):
+        click.echo(f"the score {report.score.value:.4g} is below {fail_under:g}", err=True)
+        return ExitCode.GATE_FAILED
+    return ExitCode.OK

@@ -1,0 +1,51 @@
+"""``isometry check``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..exit_codes import ExitCode
+from ..options import results, subject
+from ..output import FIGURES, check_target, draw, write
+from ..subject import Subject
+
+
+@click.command(
+    "check",
+    short_help="Pass or fail a network in one line, for scripts and CI.",
+    epilog="Example:  isometry check model.pt --shape 3,32,32 --fail-under 0.1",
+)
+@subject
+@results
+def command(
+    json_path: str | None, figure_path: str | None, fail_under: float | None, **what: Any
+) -> int:
+    """Measure MODEL and print one line; exit with 1 when it fails.
+
+    It fails when its score is below --fail-under, or without that when the verdict is FAIL.
+    """
+    wanted = Subject(**what)
+    sources = (wanted.path, wanted.input_path)
+    check_target(json_path, sources=sources)
+    check_target(figure_path, kinds=FIGURES, sources=sources)
+    report = wanted.analyze(quiet=True)
+
+    from isometry import render
+    from isometry.analysis import failure, passes
+
+    if json_path not in (None, "-"):
+        write(str(json_path), report.to_json().encode())
+    if figure_path is not None:
+        draw(report, figure_path)
+    passed = passes(report, fail_under)
+    if json_path == "-":
+        click.echo(report.to_json(), nl=False)
+    elif passed:
+        click.echo(render.line(report))
+    else:
+        click.echo(f"{report.model.name}: {failure(report, fail_under)}")
+    if not report.trustworthy:
+        return ExitCode.UNTRUSTWORTHY
+    return ExitCode.OK if passed else ExitCode.GATE_FAILED

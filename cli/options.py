@@ -1,0 +1,164 @@
+"""Options that several commands share, defined once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Shape(click.ParamType[tuple[int, ...]]):
+    """A shape such as ``3,32,32``."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = tuple(int(v) for v in str(value).replace("x", ",").split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a shape: write sizes as 3,32,32", param, ctx)
+        if any(s < 1 for s in sizes):
+            self.fail(f"{value!r} has no elements: give sizes of at least 1", param, ctx)
+        return sizes
+
+
+class Kwargs(click.ParamType[dict[str, Any]]):
+    """A JSON object such as ``{"depth": 50}``."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        try:
+            read = json.loads(value)
+        except ValueError as e:
+            self.fail(
+                f"{value!r} is not JSON ({e}): write an object like '{{\"depth\": 50}}'", param, ctx
+            )
+        if not isinstance(read, dict):
+            self.fail(
+                f"{value!r} is not a JSON object: write it like '{{\"depth\": 50}}'", param, ctx
+            )
+        return read
+
+
+class Memory(click.ParamType[int]):
+    """A size such as ``4GB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        from isometry.errors import InputError
+        from isometry.memory import parse_size
+
+        try:
+            return parse_size(str(value))
+        except InputError as e:
+            self.fail(str(e), param, ctx)
+
+
+_SUBJECT = (
+    click.argument("path", metavar="[MODEL]", required=False),
+    click.option(
+        "--model",
+        "reference",
+        metavar="PKG.MODULE:FACTORY",
+        help="Build the network with this callable; MODEL, if given, holds its weights. The "
+        "working directory is importable.",
+    ),
+    click.option("--kwargs", type=Kwargs(), metavar="JSON", help="Arguments for the factory."),
+    click.option(
+        "--trust",
+        is_flag=True,
+        help="Run the code inside MODEL. Only for files whose origin you vouch for.",
+    ),
+    click.option(
+        "--input",
+        "input_path",
+        metavar="FILE",
+        help="Measure at this input: .npy, .npz, .pt, .safetensors, .csv, .png or .jpg.",
+    ),
+    click.option("--input-key", metavar="NAME", help="Which array of FILE."),
+    click.option("--shape", type=Shape(), metavar="C,H,W", help="Gaussian input of this shape."),
+    click.option(
+        "--input-scale",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Standard deviation of Gaussian input.",
+    ),
+    click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Inputs to measure; their spread is reported.",
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float64", "float32"]),
+        default="auto",
+        show_default=True,
+        help="Precision; auto is float64 where the network runs in it.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        default=0,
+        show_default=True,
+        help="For Gaussian input and the self-check.",
+    ),
+    click.option(
+        "--memory",
+        type=Memory(),
+        metavar="SIZE",
+        help="Memory allowed, as 4GB; by default half of the device's.",
+    ),
+    click.option(
+        "--no-self-check",
+        "check_itself",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="Skip the test of the derivatives; the report says so.",
+    ),
+)
+
+_RESULTS = (
+    click.option(
+        "--json", "json_path", metavar="PATH|-", help="Write the report as JSON; - prints it."
+    ),
+    click.option("--figure", "figure_path", metavar="PATH", help="Draw it: .png, .svg or .pdf."),
+    click.option(
+        "--fail-under",
+        type=click.FloatRange(0, 1),
+        metavar="SCORE",
+        help="Exit with 1 when the score is lower.",
+    ),
+)
+
+
+def subject(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is measured, and how."""
+    return _apply(_SUBJECT, command)
+
+
+def results(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add where results go, and the gate."""
+    return _apply(_RESULTS, command)
+
+
+def _apply(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
+        command = option(command)
+    return command

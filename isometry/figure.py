@@ -1,0 +1,139 @@
+"""A report as a picture. Everything is drawn from the report; nothing is computed anew."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from isometry.histogram import bin_edges, heights
+from isometry.report import Prediction, Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MEASURED, _THEORY, _FLOOR = "#4C78A8", "#D1495B", "#BAB0AC"
+_VERDICT = {"PASS": "#2E7D32", "WARN": "#B26A00", "FAIL": "#C62828", "WITHHELD": "#616161"}
+
+
+def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None) -> Axes:
+    """Draw the histogram of log σ with the predicted densities over it.
+
+    Bars and curves share one unit, mass per unit of the natural log σ over *all* directions,
+    so the bars add up to the resolved mass. Atoms are stems, those at σ = 0 on the left edge;
+    their masses are in the legend. The range below the floor is shaded.
+
+    Parameters
+    ----------
+    report : Report
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure of 6 × 3.8 inches.
+    bins : int, optional
+        Number of bars.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    import seaborn
+
+    if ax is None:
+        ax = new_figure().subplots()
+    measured = report.spectrum
+    edges = bin_edges(measured, bins)
+    width = float(edges[1] - edges[0])
+    left, right = _limits(report, edges)
+    top = 1.3 * max(
+        float(heights(measured, edges).max(initial=0.0)), *(_peak(p) for p in report.theory), 1e-9
+    )
+    ax.set_xlim(left, right)
+    ax.set_ylim(0, top)
+    seaborn.histplot(
+        x=np.clip(measured.log_sigma, edges[0], edges[-1]),
+        weights=measured.weights / width,
+        bins=list(edges),
+        stat="count",
+        color=_MEASURED,
+        edgecolor="white",
+        linewidth=0.4,
+        label=f"measured ({len(measured.singular_values)} singular values)",
+        ax=ax,
+    )
+    for prediction in report.theory:
+        _draw_prediction(ax, prediction)
+    if measured.dead > 0:
+        _stem(
+            ax,
+            left + 0.008 * (right - left),
+            measured.dead,
+            _MEASURED,
+            f"dead, σ = 0 (mass {measured.dead:.2g})",
+        )
+    if measured.unresolved > 0:
+        label = f"below the floor (mass {measured.unresolved:.2g})"
+        ax.axvspan(left, math.log(measured.floor), color=_FLOOR, alpha=0.35, lw=0, label=label)
+    ax.axvline(0.0, color="black", lw=0.9, ls=(0, (4, 3)), label="σ = 1", zorder=1)
+    _annotate(ax, report)
+    return ax
+
+
+def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
+    """Return an empty figure that belongs to no window and no global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw_prediction(ax: Axes, prediction: Prediction) -> None:
+    if any(prediction.density):
+        label = f"{prediction.name}: {prediction.law} (KS {prediction.ks:.3f})"
+        ax.plot(prediction.grid, prediction.density, color=_THEORY, lw=1.8, label=label)
+    for sigma, mass in prediction.atoms:
+        # Atoms at zero stand beside the measured dead mass, not on it.
+        left, right = ax.get_xlim()
+        x = math.log(sigma) if sigma > 0 else left + 0.02 * (right - left)
+        _stem(ax, x, mass, _THEORY, f"{prediction.name}: atom at σ = {sigma:.3g} (mass {mass:.2g})")
+
+
+def _stem(ax: Axes, x: float, mass: float, color: str, label: str) -> None:
+    """Draw a point mass; its height is its share of the axis, since it has no density."""
+    high = 0.75 * mass * ax.get_ylim()[1]
+    ax.plot([x, x], [0, high], color=color, lw=2.4, marker="o", markevery=[1], ms=5, label=label)
+
+
+def _peak(prediction: Prediction) -> float:
+    """Height worth showing: a density that diverges at an edge must not squash the bars."""
+    density = np.array(prediction.density)
+    return min(float(density.max()), 3 * float(np.quantile(density, 0.9))) if len(density) else 0.0
+
+
+def _limits(report: Report, edges: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Cover the bars, σ = 1, the bulk of every law, and the floor when mass lies below it."""
+    points = [float(edges[0]), float(edges[-1]), 0.0]
+    for prediction in report.theory:
+        points += [math.log(s) for s, _ in prediction.atoms if s > 0]
+        if prediction.grid:
+            points += [prediction.grid[-1], max(prediction.grid[0], points[0] - 2)]
+    if report.spectrum.unresolved > 0:
+        points.append(math.log(report.spectrum.floor) - 1)
+    margin = 0.04 * (max(points) - min(points)) or 0.5
+    return min(points) - margin, max(points) + margin
+
+
+def _annotate(ax: Axes, report: Report) -> None:
+    ax.set_xlabel("log σ  (natural)")
+    ax.set_ylabel("mass per unit log σ")
+    score = report.score
+    title = f"{report.model.name}: score {score.value:.3g}, {score.dead:.0%} dead"
+    ax.set_title(title, fontsize=10, loc="left")
+    ax.set_title(
+        report.verdict.status,
+        fontsize=10,
+        loc="right",
+        color=_VERDICT.get(report.verdict.status, "black"),
+        fontweight="bold",
+    )
+    ax.legend(fontsize=8, edgecolor="none", framealpha=0.85)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from isometry import anatomy, diagnosis, theory
 from isometry.errors import InputError, MeasurementError, NotIsometricError
 from isometry.inputs import gaussian_inputs, infer_shape, single_inputs
-from isometry.jacobian import Jacobian, SelfCheck, self_check
+from isometry.jacobian import Jacobian, self_check
 from isometry.jacobian.context import measuring, unwrap
 from isometry.measure import exact
 from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum, pooled
+from isometry.trust import SelfCheck
 
 Progress = Callable[[float], None]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from isometry import remedy
 from isometry.anatomy import Anatomy
-from isometry.jacobian.selfcheck import SelfCheck
 from isometry.report import Finding, Verdict
 from isometry.rules import rule
 from isometry.score import Score
 from isometry.spectrum import Spectrum
+from isometry.trust import SelfCheck
 
 #: Scores at or above this pass, below `FAIL_BELOW` they fail; between them they warn.
 #: Read off `examples/pilot_thresholds.py`: of 240 networks trained on the digits, 106 of the

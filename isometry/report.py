@@ -8,9 +8,9 @@ from typing import Any
 
 from isometry import codec
 from isometry.errors import LoadError
-from isometry.jacobian.selfcheck import SelfCheck
 from isometry.score import Score
 from isometry.spectrum import Spectrum
+from isometry.trust import SelfCheck
 
 SCHEMA_VERSION = 1
 

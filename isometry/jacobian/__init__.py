@@ -1,6 +1,6 @@
 """The matrix-free input-output Jacobian of a network, and the proof that it is right."""
 
 from isometry.jacobian.operator import Jacobian
-from isometry.jacobian.selfcheck import SelfCheck, self_check
+from isometry.jacobian.selfcheck import self_check
 
-__all__ = ["Jacobian", "SelfCheck", "self_check"]
+__all__ = ["Jacobian", "self_check"]

@@ -8,7 +8,6 @@ under ``no_grad`` or ``detach`` inside forward, randomness that differs between 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,47 +16,12 @@ from isometry.errors import InputError, MeasurementError
 from isometry.jacobian.context import measuring
 from isometry.jacobian.function import PureFunction, call, pure_function
 from isometry.jacobian.operator import Jacobian, Session
+from isometry.trust import SelfCheck
 
 # Relative steps of the central difference; the first that agrees within its noise decides.
 _STEPS = (1e-6, 1e-4, 1e-3, 1e-7, 1e-8, 1e-9)
 _ROUNDING = 50.0  # rounding noise of one forward pass, in units of eps times the output
 _JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
-
-
-@dataclass(frozen=True)
-class SelfCheck:
-    """Outcome of the self-check; errors are relative, None where a test could not run.
-
-    Attributes
-    ----------
-    repeatable : bool
-        Two forward passes at the same input gave the same output.
-    adjoint_error : float or None
-        |⟨u, J v⟩ − ⟨Jᵀu, v⟩| over its typical size ‖J v‖‖u‖/√m, J v by forward mode and
-        Jᵀu by reverse mode, for Gaussian u and v.
-    dense_error : float or None
-        Relative distance between the dense Jacobian's product with a Gaussian vector and the
-        same product taken by the other mode of differentiation.
-    difference_error : float or None
-        Relative distance between J v and a central difference in float64, beyond its noise.
-    kink : bool
-        The central difference disagrees at the input but agrees beside it: the input sits on
-        a kink of the network, where the derivative is one of several.
-    failures : tuple of str
-        Codes of the tests that failed (`isometry rule CODE` explains); empty when all passed.
-    """
-
-    repeatable: bool
-    adjoint_error: float | None
-    dense_error: float | None
-    difference_error: float | None
-    kink: bool
-    failures: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether the measurement may be relied on."""
-        return not self.failures
 
 
 def self_check(jacobian: Jacobian, dense: Tensor | None = None, *, seed: int = 0) -> SelfCheck:

@@ -1,0 +1,41 @@
+"""Whether a measurement may be relied on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """Outcome of the self-check; errors are relative, None where a test could not run.
+
+    Attributes
+    ----------
+    repeatable : bool
+        Two forward passes at the same input gave the same output.
+    adjoint_error : float or None
+        |⟨u, J v⟩ − ⟨Jᵀu, v⟩| over its typical size ‖J v‖‖u‖/√m, J v by forward mode and
+        Jᵀu by reverse mode, for Gaussian u and v.
+    dense_error : float or None
+        Relative distance between the dense Jacobian's product with a Gaussian vector and the
+        same product taken by the other mode of differentiation.
+    difference_error : float or None
+        Relative distance between J v and a central difference in float64, beyond its noise.
+    kink : bool
+        The central difference disagrees at the input but agrees beside it: the input sits on
+        a kink of the network, where the derivative is one of several.
+    failures : tuple of str
+        Codes of the tests that failed (`isometry rule CODE` explains); empty when all passed.
+    """
+
+    repeatable: bool
+    adjoint_error: float | None
+    dense_error: float | None
+    difference_error: float | None
+    kink: bool
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the measurement may be relied on."""
+        return not self.failures

@@ -278,7 +278,7 @@ def _measure(
     for i, x in enumerate(inputs):
         jacobian = Jacobian(model, x, dtype=precision, device=place)
         # One context around both: leaving and entering it costs as much as a small network.
-        with measuring(jacobian.model, jacobian.device):
+        with measuring(jacobian.modules, jacobian.device):
             m = exact(jacobian, memory=memory, progress=_share(progress, i, len(inputs)))
             if check_itself:
                 checks.append(self_check(jacobian, m.dense, seed=seed))

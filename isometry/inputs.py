@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError
-from isometry.jacobian.context import measuring, unwrap
+from isometry.jacobian.context import measuring, modules_of, unwrap
 from isometry.jacobian.function import call, pure_function
 
 _PROBED = 32  # rows looked at to learn whether the first dimension is a batch
@@ -147,12 +147,13 @@ def _as_tensor(x: object) -> Tensor:
 
 def _forward(model: Callable[..., Any], x: Tensor) -> Callable[[Tensor], Tensor]:
     inner = unwrap(model)
+    modules = modules_of(inner)
     parameter = next(inner.parameters(), x) if isinstance(inner, nn.Module) else x
     dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
-    f = pure_function(inner, dtype, parameter.device)
+    f = pure_function(inner, modules, dtype, parameter.device)
 
     def forward(rows: Tensor) -> Tensor:
-        with measuring(inner, parameter.device), torch.no_grad():
+        with measuring(modules, parameter.device), torch.no_grad():
             return call(f, rows.detach().to(parameter.device, dtype))
 
     return forward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -41,6 +42,7 @@ def format_size(size: float) -> str:
     return ""
 
 
+@functools.cache
 def _container_limit() -> int:
     try:
         return int(Path("/sys/fs/cgroup/memory.max").read_text())

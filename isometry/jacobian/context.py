@@ -6,13 +6,17 @@ Everything changed here is put back on leaving, also after an error.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+_held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
 
 
 def unwrap(model: Callable[..., object]) -> Callable[..., object]:
@@ -31,10 +35,30 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
     return model
 
 
+def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
+    """Return all modules inside a network; a plain function has none."""
+    return tuple(model.modules()) if isinstance(model, nn.Module) else ()
+
+
 @contextmanager
-def measuring(model: Callable[..., object], device: torch.device) -> Iterator[None]:
-    """Hold a network still while it is measured on `device`, and leave it without a trace."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+def measuring(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Hold a network still while it is measured on `device`, and leave it without a trace.
+
+    Entered again for the same modules, it has nothing left to do.
+    """
+    if _held.get() is modules and modules:
+        yield
+        return
+    token = _held.set(modules)
+    try:
+        with _held_still(modules, device):
+            yield
+    finally:
+        _held.reset(token)
+
+
+@contextmanager
+def _held_still(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_random_state_kept(device))
         stack.enter_context(torch.inference_mode(False))
@@ -51,8 +75,8 @@ def measuring(model: Callable[..., object], device: torch.device) -> Iterator[No
 
 
 @contextmanager
-def _evaluating(modules: list[nn.Module]) -> Iterator[None]:
-    # The flag is set directly: eval() may be overridden and do more than set it.
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    # The flag itself is set: eval() may be overridden and do more.
     training = [m for m in modules if m.training]
     try:
         for m in training:

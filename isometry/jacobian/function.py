@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import get_total_norm
 
 from isometry.errors import InputError, MeasurementError
 
@@ -17,25 +15,75 @@ PureFunction = Callable[[Tensor], Tensor]
 
 
 def pure_function(
-    model: Callable[..., object], dtype: torch.dtype, device: torch.device
+    model: Callable[..., object],
+    modules: Sequence[nn.Module],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> PureFunction:
     """Return ``x ↦ model(x)`` with detached weights in the given dtype, on the given device.
 
-    The model's own tensors are never touched: weights are detached copies or aliases,
-    buffers are cloned at every call so that a forward which updates them updates a copy,
-    and the input is cloned so that an in-place operation on it cannot reach the caller's.
+    `modules` are those of `model` (`context.modules_of`). Their tensors are never written to:
+    weights are detached copies or aliases, buffers are cloned at every call so that a forward
+    which updates them updates a copy, and the input is cloned so that an in-place operation
+    on it cannot reach the caller's.
     """
-    if not isinstance(model, nn.Module):
-        return lambda x: _tensor(model(x.clone()))
-    weights = {k: _fixed(k, p, dtype, device) for k, p in model.named_parameters()}
-    buffers = {k: _fixed(k, b, dtype, device) for k, b in model.named_buffers()}
-    _refuse_not_finite({**weights, **buffers})
+    lent = _LentWeights(modules, dtype, device)
 
     def f(x: Tensor) -> Tensor:
-        state = {**weights, **{k: b.clone() for k, b in buffers.items()}}
-        return _tensor(functional_call(model, state, (x.clone(),)))
+        with lent:
+            return _tensor(model(x.clone()))
 
     return f
+
+
+class _LentWeights:
+    """While entered, the model's slots hold fixed weights and fresh copies of its buffers.
+
+    The same exchange as `torch.func.functional_call`, with the slots looked up once: for a
+    deep network of small layers the look-up costs as much as the forward pass.
+    """
+
+    def __init__(
+        self, modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        fixed: dict[int, Tensor] = {}
+        self._weights = _slots([m._parameters for m in modules], fixed, dtype, device)
+        self._buffers = _slots([m._buffers for m in modules], fixed, dtype, device)
+        # Recurrent layers keep their weights in a second list, renewed when they change.
+        self._flat = [m for m in modules if isinstance(m, nn.RNNBase)]
+
+    def __enter__(self) -> None:
+        self._own = [(slots, name, slots[name]) for slots, name, _ in self._weights]
+        self._own += [(slots, name, slots[name]) for slots, name, _ in self._buffers]
+        self._own_flat = [(m, m._flat_weights, m._flat_weight_refs) for m in self._flat]
+        for slots, name, tensor in self._weights:
+            slots[name] = tensor
+        clones = {id(tensor): tensor.clone() for _, _, tensor in self._buffers}
+        for slots, name, tensor in self._buffers:
+            slots[name] = clones[id(tensor)]
+
+    def __exit__(self, *_: object) -> None:
+        for slots, name, tensor in self._own:
+            slots[name] = tensor
+        for m, weights, references in self._own_flat:
+            m._flat_weights, m._flat_weight_refs = weights, references
+
+
+_Slots = dict[str, Tensor | None]
+
+
+def _slots(
+    tables: Sequence[Any], fixed: dict[int, Tensor], dtype: torch.dtype, device: torch.device
+) -> list[tuple[_Slots, str, Tensor]]:
+    """List the filled slots with their replacements; tensors that are shared stay shared."""
+    found = []
+    for table in tables:
+        for name, own in table.items():
+            if own is not None:
+                if id(own) not in fixed:
+                    fixed[id(own)] = _fixed(name, own, dtype, device)
+                found.append((table, name, fixed[id(own)]))
+    return found
 
 
 def call(f: PureFunction, x: Tensor) -> Tensor:
@@ -68,17 +116,17 @@ def _fixed(name: str, t: Tensor, dtype: torch.dtype, device: torch.device) -> Te
     return t.clone() if t.is_inference() else t
 
 
-def _refuse_not_finite(tensors: Mapping[str, Tensor]) -> None:
-    floating = {k: t for k, t in tensors.items() if t.is_floating_point()}
-    # One fused pass over all weights; which one is bad matters only if one is.
-    if not floating or get_total_norm(list(floating.values()), norm_type=math.inf).isfinite():
-        return
-    for name, t in floating.items():
-        if bad := count_bad(t):
-            raise MeasurementError(
+def weights_not_finite(model: Callable[..., object]) -> str:
+    """Name the first weight or buffer that holds NaN or infinite values; empty if none does."""
+    if not isinstance(model, nn.Module):
+        return ""
+    for name, t in (*model.named_parameters(), *model.named_buffers()):
+        if t.is_floating_point() and (bad := count_bad(t)):
+            return (
                 f"{name!r} has {bad} NaN or infinite values of {t.numel()}: "
                 "the file is damaged or training has diverged"
             )
+    return ""
 
 
 def _tensor(y: object) -> Tensor:

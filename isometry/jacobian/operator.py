@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.jacobian import products
-from isometry.jacobian.context import measuring, unwrap
-from isometry.jacobian.function import PureFunction, call, count_bad, pure_function
+from isometry.jacobian.context import measuring, modules_of, unwrap
+from isometry.jacobian.function import (
+    PureFunction,
+    call,
+    count_bad,
+    pure_function,
+    weights_not_finite,
+)
 from isometry.memory import default_budget, format_size
 
 # What PyTorch raises where a derivative rule is missing or a transform does not apply.
@@ -82,6 +88,7 @@ class Jacobian:
         device: torch.device | str | None = None,
     ) -> None:
         self.model = unwrap(model)
+        self.modules = modules_of(self.model)
         if not callable(self.model):
             raise InputError(f"expected a module or a function, got {type(model).__name__}")
         _refuse_bad_input(x)
@@ -90,8 +97,9 @@ class Jacobian:
         self.f, self.x, y, self.pullback = self._prepare(x, dtype)
         if not torch.isfinite(y).all():
             raise MeasurementError(
-                f"the output is not finite at this input ({count_bad(y)} of {y.numel()} values): "
-                "look for overflow, or a division or logarithm at zero"
+                weights_not_finite(self.model)
+                or f"the output is not finite at this input ({count_bad(y)} of {y.numel()} "
+                "values): look for overflow, or a division or logarithm at zero"
             )
         if y.numel() == 0:
             raise InputError(f"the output has no elements: its shape is {tuple(y.shape)}")
@@ -159,7 +167,7 @@ class Jacobian:
     @contextmanager
     def session(self, at: Tensor | None = None) -> Iterator[Session]:
         """Hold the measurement context open for several products at one point."""
-        with measuring(self.model, self.device):
+        with measuring(self.modules, self.device):
             yield Session(self, self.x if at is None else at)
 
     def _prepare(
@@ -167,7 +175,7 @@ class Jacobian:
     ) -> tuple[PureFunction, Tensor, Tensor, products.Block]:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
         own = _dtype_of(self.model, x)
-        with measuring(self.model, self.device):
+        with measuring(self.modules, self.device):
             try:
                 return self._linearise(x, wanted)
             except InputError as failure:
@@ -186,7 +194,7 @@ class Jacobian:
     def _linearise(
         self, x: Tensor, dtype: torch.dtype
     ) -> tuple[PureFunction, Tensor, Tensor, products.Block]:
-        f = pure_function(self.model, dtype, self.device)
+        f = pure_function(self.model, self.modules, dtype, self.device)
         # A clone, so that tensors made in inference mode can be differentiated.
         point = x.detach().to(self.device, dtype).clone()
         y, pullback = products.pull(f, point)

@@ -103,7 +103,7 @@ def _difference_error(
     jacobian: Jacobian, at: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor
 ) -> float:
     """Smallest error over the steps; compares ⟨u, ·⟩ where only reverse mode exists."""
-    with measuring(jacobian.model, jacobian.device):
+    with measuring(jacobian.modules, jacobian.device):
         f, x = _in_double(jacobian, at)
         v = vectors.v.to(x)
         best = float("inf")
@@ -127,7 +127,7 @@ def _difference_error(
 def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
     if jacobian.dtype == torch.float64 or jacobian.device.type == "mps":
         return jacobian.f, at
-    f = pure_function(jacobian.model, torch.float64, jacobian.device)
+    f = pure_function(jacobian.model, jacobian.modules, torch.float64, jacobian.device)
     x = at.to(torch.float64)
     try:
         call(f, x)

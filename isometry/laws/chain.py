@@ -122,7 +122,7 @@ class Chain(Law):
         if self._top > 0:
             cdf[log_sigma >= self.log_scale - _SAME_PLACE * (1 + abs(self.log_scale))] = 1.0
         density = np.zeros(log_sigma.shape)
-        density[inside] = 2.0 / np.pi * self._factors.minus_im_t(a)
+        density[inside] = -2.0 / np.pi * self._factors.t(a).imag
         missing = np.isnan(log_sigma)
         cdf[missing], density[missing] = np.nan, np.nan
         return cdf, density
@@ -141,7 +141,7 @@ class Chain(Law):
     def score(self) -> float:
         """-2 Im t(i), for Im x / (i - x) = -x / (1 + x²): one point, away from every edge."""
         a = solve(self._factors, np.array([-2.0 * self.log_scale]), 0.5 * math.pi)
-        return 2.0 * float(self._factors.minus_im_t(a)[0])
+        return -2.0 * float(self._factors.t(a).imag[0])
 
     def _log_moments(self) -> tuple[float, float]:
         """Mean and variance of log x given x > 0, at unit scale.

@@ -70,13 +70,8 @@ class ExplicitFactors:
         return cls(tuple((n, c) for n, c in powers if c != 0), p if masks else 1.0)
 
     def t(self, a: ComplexArray) -> ComplexArray:
-        """t = -r u with u = logistic(a)."""
+        """t = -r u with u = logistic(a); Im t keeps its digits also where t is close to -r."""
         return -self.rank * logistic(a)[0]
-
-    def minus_im_t(self, a: ComplexArray) -> Array:
-        """-Im t, to full relative precision also where t is close to -r."""
-        u, rest = logistic(a)
-        return self.rank * np.where(a.real >= 0, -rest.imag, u.imag)
 
     def log_minus_z(self, a: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
         """log(-z) and its derivative with respect to a."""

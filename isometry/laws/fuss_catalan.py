@@ -103,7 +103,7 @@ class FussCatalan(Law):
         """-2 Im t(i), for Im x / (i - x) = -x / (1 + x²)."""
         factors = ExplicitFactors.square(self.depth, 0, 1.0)
         a = solve(factors, np.array([-2.0 * self.log_scale]), 0.5 * math.pi)
-        return 2.0 * float(factors.minus_im_t(a)[0])
+        return -2.0 * float(factors.t(a).imag[0])
 
     def _angles(self, b: Array) -> tuple[Array, Array, Array, Array]:
         """ψ, φ, and ψ and Lφ folded into (0, π/2] by y → π - y, for ψ = π logistic(b)."""

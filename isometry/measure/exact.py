@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isometry.errors import MeasurementError
 from isometry.jacobian.bottleneck import Bottleneck, bottleneck
+from isometry.jacobian.function import weights_not_finite
 from isometry.jacobian.operator import Jacobian
 from isometry.spectrum import Spectrum
 
@@ -65,28 +66,19 @@ def exact(
     MeasurementError
         If J is not finite, or identically zero.
     """
-    dense = jacobian.dense(memory=memory, progress=progress)
-    if not torch.isfinite(dense).all():
-        bad = int((~torch.isfinite(dense)).sum())
-        raise MeasurementError(
-            f"the Jacobian is not finite at this input ({bad} of {dense.numel()} entries): "
-            "look for overflow, or a square root, norm or logarithm at zero"
-        )
-    values = _singular_values(dense)
-    if values[0] == 0:
-        raise MeasurementError(
-            "the output does not depend on the input differentiably (J = 0): every unit may be "
-            "dead, or forward detaches, rounds or quantises; try another input"
-        )
-    caps = bottleneck(jacobian)
-    eps = float(torch.finfo(dense.dtype).eps)
-    floor = max(jacobian.shape) ** 0.5 * eps * float(values[0])
+    with jacobian.session():  # one context for all that follows: small networks feel it
+        dense = jacobian.dense(memory=memory, progress=progress)
+        values = _singular_values(jacobian, dense)
+        floor = max(jacobian.shape) ** 0.5 * float(torch.finfo(dense.dtype).eps) * values[0]
+        # Full rank in the numbers needs no proof from the structure.
+        full = Bottleneck(len(values), len(values))
+        caps = full if values[-1] > floor else bottleneck(jacobian)
     resolved = values[: caps.alive]
     resolved = resolved[resolved > floor]
     spectrum = Spectrum(
         singular_values=resolved,
         weights=np.full(len(resolved), 1 / caps.width),
-        floor=floor,
+        floor=float(floor),
         unresolved=(caps.alive - len(resolved)) / caps.width,
         dead=(caps.width - caps.alive) / caps.width,
         method="exact",
@@ -94,10 +86,22 @@ def exact(
     return Measurement(spectrum, dense, caps)
 
 
-def _singular_values(dense: torch.Tensor) -> NDArray[np.float64]:
+def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.float64]:
+    scale = dense.abs().max()  # one pass finds NaN, infinities and zero alike
+    if not torch.isfinite(scale):
+        bad = int((~torch.isfinite(dense)).sum())
+        raise MeasurementError(
+            weights_not_finite(jacobian.model)
+            or f"the Jacobian is not finite at this input ({bad} of {dense.numel()} entries): "
+            "look for overflow, or a square root, norm or logarithm at zero"
+        )
+    if scale == 0:
+        raise MeasurementError(
+            "the output does not depend on the input differentiably (J = 0): every unit may be "
+            "dead, or forward detaches, rounds or quantises; try another input"
+        )
     if dense.dtype in (torch.bfloat16, torch.float16):  # no LAPACK routine takes them
-        dense = dense.float()
-    # Denormal results would otherwise be flushed or crawl, by platform: scale to order one.
-    scale = dense.abs().max()
-    values = torch.linalg.svdvals(dense / scale if scale > 0 else dense) * scale
-    return np.asarray(values.double().cpu().numpy())
+        dense, scale = dense.float(), scale.float()
+    # Scaled to order one: denormal numbers are slow, and flushed on some platforms.
+    values = torch.linalg.svdvals(dense / scale).double().cpu() * float(scale)
+    return np.asarray(values.numpy())

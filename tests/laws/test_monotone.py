@@ -14,9 +14,10 @@ def test_it_inverts_smooth_functions_to_rounding():
     assert np.allclose(root, np.arcsinh(target), rtol=0, atol=1e-14)
 
 
-def test_a_slope_that_misleads_costs_only_bisections():
+@pytest.mark.parametrize("slope", [1e-9, 1e9])
+def test_a_slope_that_misleads_costs_only_bisections(slope):
     root = invert(
-        lambda x: (x**3, np.full(x.shape, 1e-9)),
+        lambda x: (x**3, np.full(x.shape, slope)),
         np.array([0.125]), np.array([-1e3]), np.array([1e3]), tolerance=0.0,
     )  # fmt: skip
     assert root[0] == pytest.approx(0.5, abs=1e-14)

@@ -4,7 +4,7 @@ Question: is the exact spectrum, self-check apart, at most as slow as what a use
 by hand? Both sides turn a float32 network into float64 singular values of one input; the rival
 is timed twice, with and without the conversion of the network to float64.
 
-    python benchmarks/exact_spectrum.py            # prints a table, writes results/exact_spectrum-cpu.json
+    python benchmarks/exact_spectrum.py   # prints a table, writes results/exact_spectrum-cpu.json
 """
 
 from __future__ import annotations

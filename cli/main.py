@@ -5,8 +5,10 @@ Nothing here or in the option definitions imports torch: help must answer at onc
 
 from __future__ import annotations
 
+import difflib
+import errno
 import importlib
-import os
+import io
 import sys
 import tempfile
 import traceback
@@ -37,6 +39,14 @@ class _Lazy(click.Group):
         module = importlib.import_module(f".commands.{cmd_name}", __package__)
         return cast(click.Command, module.command)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1) or _COMMANDS
+            ctx.fail(f"no command is called {args[0]!r}: did you mean {', '.join(near)}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -45,41 +55,60 @@ class _Lazy(click.Group):
 @click.command(
     "isometry",
     cls=_Lazy,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ISOMETRY"},
     epilog="Example:  isometry analyze model.pt --shape 3,32,32 --figure spectrum.png",
 )
 @click.version_option(installed_version("isometry"), "--version", message="isometry %(version)s")
-def app() -> None:
+@click.pass_context
+def app(ctx: click.Context) -> None:
     """Will this network train? Measure the singular values of its input-output Jacobian.
 
     Exit codes: 0 done and the gate passed; 1 the gate failed; 2 wrong usage, or a file that is
     unreadable or refused; 3 measured but not trustworthy; 70 internal error; 130 interrupted.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(ExitCode.USAGE)
 
 
 def main() -> None:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # Where σ and █ have no code, a question mark is better than no report.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line with these arguments and return the exit code."""
+    stdout = sys.stdout
     try:
         outcome = app.main(args=arguments, prog_name="isometry", standalone_mode=False)
         return int(outcome or ExitCode.OK)
     except click.exceptions.Exit as e:
         return e.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted: nothing was written", ExitCode.INTERRUPTED)
+        return _say("interrupted: no file was left half-written", ExitCode.INTERRUPTED)
     except click.ClickException as e:
-        e.show()
-        return ExitCode.USAGE
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        return _say(f"error: {e.format_message().rstrip('.')}{_where_to_look(e)}", ExitCode.USAGE)
+    except SystemExit as e:
+        # When the reader of a pipe (head, less) has gone, click muffles stdout and exits with
+        # 1, our code for a failed gate. It is no error of ours.
+        if sys.stdout is not stdout:
+            return ExitCode.OK
+        # Else it is the network's code; its number must not pass for our verdict.
+        return _say(f"error: the network's own code called exit({e.code!r})", ExitCode.USAGE)
     except Exception as e:  # the last line of defence: a traceback must never reach the user
         return _explain(e)
+
+
+def _where_to_look(error: click.ClickException) -> str:
+    # Our own usage errors say what to do; those of click name an option.
+    ctx = None if type(error) is click.UsageError else getattr(error, "ctx", None)
+    return f" (see {ctx.command_path} --help)" if ctx is not None else ""
 
 
 def _explain(error: Exception) -> int:
@@ -91,16 +120,25 @@ def _explain(error: Exception) -> int:
         return _say(f"error: {error}", ExitCode.UNTRUSTWORTHY)
     if isinstance(error, IsometryError):
         return _say(f"error: {error}", ExitCode.USAGE)
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="isometry-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
-        log.write("".join(traceback.format_exception(error)))
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _say("error: cannot write the results: no space left", ExitCode.USAGE)
     reason = (str(error).splitlines() or [""])[0]
     return _say(
         f"internal error: {type(error).__name__}: {reason} "
-        f"(details in {log.name}; please report it)",
+        f"(please report it{_saved_traceback(error)})",
         ExitCode.INTERNAL,
     )
+
+
+def _saved_traceback(error: Exception) -> str:
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="isometry-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            log.write("".join(traceback.format_exception(error)))
+    except OSError:  # no room, or no temporary folder
+        return ""
+    return f" with {log.name}"
 
 
 def _say(message: str, code: ExitCode) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import click
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Shape(click.ParamType[tuple[int, ...]]):
+# Bare, since ParamType takes a parameter only in later releases of click.
+class Shape(click.ParamType):
     """A shape such as ``3,32,32``."""
 
     name = "shape"
@@ -28,7 +30,7 @@ class Shape(click.ParamType[tuple[int, ...]]):
         return sizes
 
 
-class Kwargs(click.ParamType[dict[str, Any]]):
+class Kwargs(click.ParamType):
     """A JSON object such as ``{"depth": 50}``."""
 
     name = "json"
@@ -38,18 +40,35 @@ class Kwargs(click.ParamType[dict[str, Any]]):
             return value
         try:
             read = json.loads(value)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             self.fail(
-                f"{value!r} is not JSON ({e}): write an object like '{{\"depth\": 50}}'", param, ctx
+                f"{value!r:.200} is not JSON ({e}): write an object like '{{\"depth\": 50}}'",
+                param,
+                ctx,
             )
         if not isinstance(read, dict):
             self.fail(
-                f"{value!r} is not a JSON object: write it like '{{\"depth\": 50}}'", param, ctx
+                f"{value!r:.200} is not a JSON object: write it like '{{\"depth\": 50}}'",
+                param,
+                ctx,
             )
         return read
 
 
-class Memory(click.ParamType[int]):
+class Score(click.FloatRange):
+    """A score, in [0, 1]; NaN is in no range and click would let it pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        score = float(super().convert(value, param, ctx))
+        if math.isnan(score):
+            self.fail("nan is not in the range 0<=x<=1.", param, ctx)
+        return score
+
+
+class Memory(click.ParamType):
     """A size such as ``4GB``."""
 
     name = "size"
@@ -141,7 +160,7 @@ _RESULTS = (
     click.option("--figure", "figure_path", metavar="PATH", help="Draw it: .png, .svg or .pdf."),
     click.option(
         "--fail-under",
-        type=click.FloatRange(0, 1),
+        type=Score(),
         metavar="SCORE",
         help="Exit with 1 when the score is lower.",
     ),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import stat
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,52 +20,96 @@ if TYPE_CHECKING:
 FIGURES = (".png", ".svg", ".pdf")
 
 
+def check_targets(json_path: str | None, figure_path: str | None, *sources: str | None) -> None:
+    """Refuse results that could not be written, or that would replace each other or a source."""
+    check_target(json_path, sources=sources)
+    # The JSON does not exist yet, so the two are compared by where they lead.
+    if json_path and figure_path and os.path.realpath(json_path) == os.path.realpath(figure_path):
+        raise click.UsageError(f"cannot write {figure_path!r} twice: --json and --figure name it")
+    check_target(figure_path, kinds=FIGURES, sources=sources)
+
+
 def check_target(
     path: str | None, *, kinds: tuple[str, ...] = (), sources: Iterable[str | None] = ()
 ) -> None:
     """Refuse a target that could not be written, or that would replace what is read."""
-    if path is None or path == "-":
+    if path is None or (path == "-" and not kinds):
         return
-    target = Path(path)
-    if kinds and target.suffix.lower() not in kinds:
+    if kinds and Path(path).suffix.lower() not in kinds:
         raise click.UsageError(
             f"cannot draw {path!r}: the ending says the format, use one of {', '.join(kinds)}"
         )
-    if target.is_dir():
+    if not path:
+        raise click.UsageError("cannot write '': the name is empty, is a variable not set?")
+    try:
+        _check_place(path)
+        for source in sources:
+            both = source and os.path.exists(source) and os.path.exists(path)
+            if both and os.path.samefile(path, str(source)):
+                raise click.UsageError(f"cannot write {path!r}: it would replace what is read")
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+        raise _cannot_write(path, e) from e
+
+
+def _check_place(path: str) -> None:
+    target = Path(os.path.realpath(path))
+    if os.path.isdir(path):
         raise click.UsageError(f"cannot write {path!r}: it is a folder")
+    if _is_stream(path):
+        return
     if not target.parent.is_dir():
-        raise click.UsageError(
-            f"cannot write {path!r}: the folder {str(target.parent)!r} does not exist"
-        )
-    if not os.access(target.parent, os.W_OK) or (
-        target.exists() and not os.access(target, os.W_OK)
-    ):
-        raise click.UsageError(f"cannot write {path!r}: permission denied")
-    for source in sources:
-        if source and target.exists() and Path(source).exists() and target.samefile(source):
-            raise click.UsageError(f"cannot write {path!r}: it would replace what is read")
+        why = "is not a folder" if target.parent.exists() else "does not exist"
+        raise click.UsageError(f"cannot write {path!r}: {str(Path(path).parent)!r} {why}")
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(target)  # a name may be too long to exist
+        if not os.access(target, os.W_OK):
+            raise click.UsageError(f"cannot write {path!r}: permission denied")
+    # Only trying tells: permissions say nothing to root, nor about a read-only file system.
+    with tempfile.TemporaryFile(dir=target.parent):
+        pass
+
+
+def _is_stream(path: str) -> bool:
+    """Whether it is a pipe or a device: replaced, /dev/null would be gone for every program."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def _cannot_write(path: str, e: OSError | ValueError) -> click.UsageError:
+    return click.UsageError(f"cannot write {path!r:.200}: {getattr(e, 'strerror', None) or e}")
 
 
 def write(path: str, content: bytes) -> None:
     """Put a file in place in one step: a reader sees the old one or the new one, never a part."""
-    target = Path(path)
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes private files; a result is as readable as any other new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
+        if _is_stream(path):
+            Path(path).write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
     except OSError as e:
-        raise click.UsageError(f"cannot write {path!r}: {e.strerror or e}") from e
+        raise _cannot_write(path, e) from e
+
+
+def _replace(target: Path, content: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".isometry-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, _mode(target))
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _mode(target: Path) -> int:
+    """Return the permissions of the file replaced, or those of any new file."""
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_IMODE(target.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def draw(report: Report, path: str) -> None:
@@ -74,7 +121,9 @@ def draw(report: Report, path: str) -> None:
     kind = Path(path).suffix.lower().removeprefix(".")
     # Text stays text, so that figures can be searched and edited.
     settings = {"svg.hashsalt": "isometry", "svg.fonttype": "none", "pdf.fonttype": 42}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A file's name may need signs that the font lacks: boxes then stand in the title.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = figure.new_figure()
         figure.spectrum(report, canvas.subplots())
         content = io.BytesIO()

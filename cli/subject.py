@@ -34,6 +34,9 @@ class Subject:
     check_itself: bool
 
     def __post_init__(self) -> None:
+        for name, value in (("MODEL", self.path), ("--input", self.input_path)):
+            if value == "":
+                raise click.UsageError(f"{name} is an empty name: is a variable not set?")
         if self.path is None and self.reference is None:
             raise click.UsageError(
                 "nothing to measure: give a model file, or --model pkg.module:factory"
@@ -49,6 +52,7 @@ class Subject:
         """Load the network and its input, and measure."""
         from isometry import analyze
         from isometry.load import load_array
+        from isometry.load.wording import show
 
         model, info, notes = self._load()
         x = None if self.input_path is None else load_array(self.input_path, key=self.input_key)
@@ -66,17 +70,18 @@ class Subject:
                 check_itself=self.check_itself,
                 progress=progress,
                 model_info=info,
-                input_source=None if self.input_path is None else Path(self.input_path).name,
+                input_source=None if self.input_path is None else show(Path(self.input_path).name),
             )
         return replace(report, notes=(*notes, *report.notes))
 
     def _load(self) -> tuple[Any, ModelInfo, tuple[str, ...]]:
         from isometry.analysis import describe
         from isometry.load import build_model, load_model
+        from isometry.load.wording import show
 
         built = None if self.reference is None else build_model(self.reference, self.kwargs or {})
         if self.path is None:
             return built, describe(built, name=self.reference, kind="factory"), ()
         loaded = load_model(self.path, model=built, trust=self.trust)
-        info = describe(loaded.module, name=Path(self.path).name, kind=loaded.kind)
+        info = describe(loaded.module, name=show(Path(self.path).name), kind=loaded.kind)
         return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes

@@ -90,9 +90,10 @@ def _spread(e: Evidence) -> list[Finding]:
     if not spread > _NOTABLE:
         return []
     lo, hi = e.score.quantiles[0][1], e.score.quantiles[-1][1]
+    lowest = f"{lo:.3g}" if lo or not e.spectrum.unresolved else f"below {e.spectrum.floor:.2g}"
     message = (
         f"singular values differ by a factor of {_factor(math.exp(spread))} (one standard "
-        f"deviation of log σ = {spread:.3g}; 5 % to 95 %: {lo:.3g} … {hi:.3g})"
+        f"deviation of log σ = {spread:.3g}; 5 % to 95 %: {lowest} … {hi:.3g})"
     )
     fix = remedy.reinitialise(e.anatomy, e.input_variance)
     return [_finding("ISO103", _severity(e), message, fix or rule("ISO103").remedy)]

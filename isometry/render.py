@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html as markup
-import math
 import textwrap
+from dataclasses import replace
 
 from isometry.histogram import bin_edges, heights
 from isometry.report import Finding, Report
@@ -24,7 +24,7 @@ def text(report: Report) -> str:
         histogram(report.spectrum),
         _numbers(report),
         _theory(report),
-        "\n".join(finding(f) for f in report.findings),
+        _findings(report.findings),
         "\n".join(f"note: {n}" for n in report.notes),
     ]
     return "\n\n".join(p for p in parts if p)
@@ -40,15 +40,25 @@ def finding(f: Finding) -> str:
     return f"{f.severity}[{f.code}] {f.where}: {f.message}\n  fix: {f.fix}"
 
 
+def _findings(findings: tuple[Finding, ...]) -> str:
+    """Return all findings; a fix that mends several is written once."""
+    lines: list[str] = []
+    first: dict[str, str] = {}
+    for f in findings:
+        code = first.setdefault(f.fix, f.code)
+        lines.append(finding(f if code == f.code else replace(f, fix=f"as for {code}")))
+    return "\n".join(lines)
+
+
 def histogram(spectrum: Spectrum, rows: int = 12) -> str:
     """Return a histogram of log σ in characters, dead and unresolved mass as rows of their own."""
     lines = [f"{'log σ':>8}  share of the directions"]
-    for name, mass in (("dead", spectrum.dead), ("floor", spectrum.unresolved)):
-        if mass > 0:
-            lines.append(f"{name:>8} ┤{_bar(mass, 1.0)} {mass:.0%}")
     edges = bin_edges(spectrum, bins=rows)
     shares = heights(spectrum, edges) * (edges[1] - edges[0])
     largest = max([*shares, spectrum.dead, spectrum.unresolved])
+    for name, mass in (("dead", spectrum.dead), ("floor", spectrum.unresolved)):
+        if mass > 0:
+            lines.append(f"{name:>8} ┤{_bar(mass, largest)}{_percent(mass)}")
     digits = 3 if edges[-1] - edges[0] < 1 else 2
     for centre, share in zip((edges[:-1] + edges[1:]) / 2, shares, strict=True):
         lines.append(f"{centre:>+8.{digits}f} ┤{_bar(share, largest)}{_percent(share)}")
@@ -101,7 +111,8 @@ def _numbers(report: Report) -> str:
 
 def _score_rows(report: Report) -> list[tuple[str, str]]:
     s = report.score
-    quantiles = "  ".join(f"{p:.0%}: {v:.3g}" for p, v in s.quantiles)
+    below = f"<{report.spectrum.floor:.2g}" if report.spectrum.unresolved else "0"
+    quantiles = "  ".join(f"{p:.0%}: {f'{v:.3g}' if v else below}" for p, v in s.quantiles)
     rows = [
         ("score", f"{s.value:.4g}  (1 is an isometry)"),
         ("drift", f"{s.drift:+.4g}  mean of log σ"),
@@ -143,4 +154,4 @@ def _bar(share: float, largest: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f" {math.ceil(100 * share)}%" if share > 0 else ""
+    return "" if share == 0 else " <1%" if share < 0.005 else f" {share:.0%}"

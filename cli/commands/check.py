@@ -8,7 +8,7 @@ import click
 
 from ..exit_codes import ExitCode
 from ..options import results, subject
-from ..output import FIGURES, check_target, draw, write
+from ..output import check_targets, draw, write
 from ..subject import Subject
 
 
@@ -27,9 +27,7 @@ def command(
     It fails when its score is below --fail-under, or without that when the verdict is FAIL.
     """
     wanted = Subject(**what)
-    sources = (wanted.path, wanted.input_path)
-    check_target(json_path, sources=sources)
-    check_target(figure_path, kinds=FIGURES, sources=sources)
+    check_targets(json_path, figure_path, wanted.path, wanted.input_path)
     report = wanted.analyze(quiet=True)
 
     from isometry import render

@@ -6,6 +6,8 @@ import click
 
 from ..output import FIGURES, check_target, draw
 
+_LIMIT = 2**28  # characters; /dev/zero has no end
+
 
 @click.command(
     "plot",
@@ -19,8 +21,8 @@ def command(report_path: str, output: str) -> None:
     check_target(output, kinds=FIGURES, sources=(report_path,))
     try:
         with click.open_file(report_path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as e:
+            text = file.read(_LIMIT)
+    except (OSError, ValueError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is not text"
         raise click.UsageError(f"cannot read {report_path!r}: {reason}") from e
 

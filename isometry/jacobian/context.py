@@ -9,12 +9,12 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-
 
 _held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
 
@@ -69,7 +69,7 @@ def _held_still(modules: Sequence[nn.Module], device: torch.device) -> Iterator[
         stack.enter_context(_full_precision())
         if device.type == "cpu" and any(isinstance(m, nn.LSTM) for m in modules):
             # The oneDNN LSTM has no forward-mode derivative; elsewhere oneDNN is faster.
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(_onednn_off())
         stack.enter_context(_evaluating(modules))
         yield
 
@@ -107,6 +107,18 @@ def _attention_fast_path_off() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _onednn_off() -> Iterator[None]:
+    # Not its own context manager: that one sets every flag, and warns about another of them.
+    mkldnn: Any = torch.backends.mkldnn
+    enabled = mkldnn.enabled
+    mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        mkldnn.enabled = enabled
 
 
 @contextmanager

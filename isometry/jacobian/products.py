@@ -8,6 +8,8 @@ second call on for several architectures (recurrent networks among them).
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -31,6 +33,7 @@ def pull(f: PureFunction, x: Tensor) -> tuple[Tensor, Block]:
 
 def push(f: PureFunction, x: Tensor) -> Block:
     """Forward mode: the primal is computed once per block, tangents are batched."""
+    _load_forward_rules()
     return lambda v: vmap(lambda one: jvp(f, (x,), (one,))[1])(v)
 
 
@@ -45,3 +48,13 @@ def push_by_reverse(f: PureFunction, x: Tensor) -> Block:
     u = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
     second = vjp(lambda w: vjp(f, x)[1](w)[0], u)[1]
     return lambda v: vmap(lambda one: second(one)[0])(v)
+
+
+@functools.cache
+def _load_forward_rules() -> None:
+    # At its first forward-mode product PyTorch imports rules of its own that use a deprecated
+    # function; where warnings are errors that would look like a network without such rules.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        one = torch.ones(())
+        jvp(torch.neg, (one,), (one,))

@@ -23,6 +23,7 @@ MAX_STEPS = 2_000_000
 # Integers below this one are their own hash, so no file can make them collide.
 _MAX_INT_KEY = 1 << 60
 _MAX_NAME = 4096
+_MAX_NAMES = 10_000
 
 _TABLES = ("collections.OrderedDict", "collections.Counter")
 
@@ -83,9 +84,7 @@ class _Machine:
                 return
             step = _STEPS.get(opcode)
             if step is None:
-                raise LoadError(
-                    f"opcode {opcode[0]} at byte {self.at - 1} is not one of torch.save"
-                )
+                raise LoadError(f"opcode {opcode[0]} at byte {self.at - 1} is none of torch.save's")
             step(self)
         raise LoadError(f"the pickle takes more than {MAX_STEPS} steps")
 
@@ -111,8 +110,6 @@ class _Machine:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    # One method per opcode that does more than push a value.
-
     def protocol(self) -> None:
         version = self.take(1)[0]
         if version != 2:
@@ -128,6 +125,8 @@ class _Machine:
             module = "builtins"
         full = f"{module}.{name}"
         self.reading.names.setdefault(full, False)
+        if len(self.reading.names) > _MAX_NAMES:
+            raise LoadError(f"the pickle asks for more than {_MAX_NAMES} names")
         self.stack.append(Ref(full))
 
     def mark(self) -> None:
@@ -143,8 +142,7 @@ class _Machine:
     def text(self) -> None:
         self.stack.append(self.take(self.number("<I")).decode("utf-8", "surrogatepass"))
 
-    def old_text(self) -> None:
-        # Python 2 wrote its strings so.
+    def old_text(self) -> None:  # as Python 2 wrote it
         self.stack.append(self.take(self.number("<B")).decode("latin-1"))
 
     def long(self) -> None:
@@ -165,7 +163,7 @@ class _Machine:
 
     def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        # On anything but a list this would be a method call; a description has no use for it.
+        # On anything else this would be a method call; a description has no use for it.
         if type(target) is list:
             target.extend(items)
         elif not isinstance(target, Made):

@@ -12,7 +12,7 @@ from isometry.errors import LoadError
 from isometry.load.source import Source
 from isometry.load.wording import amount, show
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 # Each cell of a line becomes an object of its own while the line is read.
 _MAX_LINE = 4 << 20
 _MAX_CELL = 400
@@ -55,9 +55,8 @@ def read_table(source: Source) -> np.ndarray:
                 continue
             raise LoadError(_not_a_number(source.name, number, cells))
         if columns and len(cells) != columns:
-            raise LoadError(
-                f"{source.name}, line {number}: {len(cells)} columns, where {columns} came before"
-            )
+            counts = f"{len(cells)} columns, where {columns} came before"
+            raise LoadError(f"{source.name}, line {number}: {counts}")
         columns, rows = len(cells), rows + 1
         values.extend(float(cell) for cell in cells)
     if not rows:

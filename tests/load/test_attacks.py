@@ -310,6 +310,12 @@ def test_a_pickle_of_endless_steps_stops(tmp_path):
         load_model(path)
 
 
+def test_a_pickle_of_endless_names_stops(tmp_path):
+    asked = b"".join(b"cm\nx%d\n" % n for n in range(10_002))
+    with pytest.raises(LoadError, match="more than 10000 names"):
+        load_model(write_archive(tmp_path / "m.pt", b"\x80\x02" + asked + b"."))
+
+
 def test_a_state_set_twice_is_refused(tmp_path):
     model = nn.Linear(2, 2)
     path = rewritten(tmp_path / "m.pt", model, lambda data: data[:-1] + b"}b.")

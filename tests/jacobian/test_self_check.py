@@ -1,0 +1,320 @@
+"""The self-check: wrong derivatives are caught, right ones are not accused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.func import vjp
+from torch.nn import functional as F
+
+import isometry
+from isometry import Jacobian, MeasurementError
+from isometry.jacobian import products, self_check
+
+
+def checked(model, x, **options):
+    J = Jacobian(model, x, **options)
+    return self_check(J, J.dense())
+
+
+# ------------------------------------------------------------------ PyTorch's own wrong derivative
+
+
+def looped_vjp(f, x):
+    """What a pull would be without vmap: the plain pullback, one cotangent after the other."""
+    y, pullback = vjp(f, x)[:2]
+    return y, lambda block: torch.stack([pullback(u)[0] for u in block])
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def test_plain_reverse_mode_is_wrong_through_batch_norm_at_batch_size_one(
+    tokens, central_differences
+):
+    # When this fails, PyTorch has mended it: say so in products.pull and in the CHANGELOG.
+    model, x = tokens
+    true = central_differences(model, x)
+    u = torch.randn(1, 6, 4, dtype=torch.float64)
+    by_vjp = vjp(model, x)[1](u)[0].flatten()
+    point = x.clone().requires_grad_()
+    by_autograd = torch.autograd.grad(model(point), point, u)[0].flatten()
+    assert relative(by_vjp, true.T @ u.flatten()) > 0.1
+    assert relative(by_autograd, true.T @ u.flatten()) > 0.1
+
+
+def test_the_operator_is_right_through_batch_norm_at_batch_size_one(tokens, central_differences):
+    model, x = tokens
+    J = Jacobian(model, x)
+    true = central_differences(model, x)
+    u = torch.randn(24, dtype=torch.float64)
+    assert relative(J.dense(), true) < 1e-8
+    assert relative(J.T @ u, true.T @ u) < 1e-8
+    assert relative(J.T @ torch.eye(24, dtype=torch.float64), true.T) < 1e-8
+    assert checked(model, x).passed
+    assert isometry.analyze(model, x).trustworthy
+
+
+def test_plain_reverse_mode_in_the_operator_is_caught(tokens, monkeypatch):
+    monkeypatch.setattr(products, "pull", looped_vjp)
+    model, x = tokens
+    check = checked(model, x)
+    assert check.failures in (("ISO302",), ("ISO302", "ISO303"))
+    assert check.adjoint_error > 0.1
+    assert not check.passed
+
+
+def test_plain_reverse_mode_in_the_operator_withholds_the_verdict(tokens, monkeypatch):
+    monkeypatch.setattr(products, "pull", looped_vjp)
+    model, x = tokens
+    report = isometry.analyze(model, x)
+    assert report.verdict.status == "WITHHELD"
+    assert "the self-check failed" in report.verdict.reason
+    assert not report.trustworthy
+    assert report.findings[0].code == "ISO302"
+    assert report.findings[0].severity == "error"
+    with pytest.raises(MeasurementError, match="self-check failed: forward and backward"):
+        isometry.check(model, x)
+    with pytest.raises(MeasurementError, match="self-check failed"):
+        isometry.check(model, x, min_score=0.0)
+    with pytest.raises(MeasurementError, match="the self-check failed: ISO302"):
+        isometry.spectrum(model, x)
+
+
+def test_without_forward_mode_the_difference_catches_plain_reverse_mode(tokens, monkeypatch):
+    def no_rule(f, x):
+        raise NotImplementedError("no rule")
+
+    monkeypatch.setattr(products, "pull", looped_vjp)
+    monkeypatch.setattr(products, "push", no_rule)
+    monkeypatch.setattr(products, "push_by_reverse", no_rule)
+    check = checked(*tokens)
+    assert check.adjoint_error is None
+    assert "ISO303" in check.failures
+
+
+def test_the_same_network_with_a_healthy_route_passes_when_looped(network, monkeypatch):
+    # The negative control: looping is no fault where PyTorch is right.
+    monkeypatch.setattr(products, "pull", looped_vjp)
+    assert checked(*network).passed
+
+
+# ------------------------------------------------------------------ faults of the network
+
+
+class Doubled(torch.autograd.Function):
+    """Identity whose backward is twice what it should be."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return tangent.clone()
+
+
+class DoubledBothWays(Doubled):
+    """The same in both modes, which then agree with each other."""
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return 2 * tangent
+
+
+class DoubledBackwardOnly(torch.autograd.Function):
+    """Wrong in reverse mode, and without a rule for forward mode."""
+
+    generate_vmap_rule = True
+    forward = Doubled.forward
+    setup_context = Doubled.setup_context
+    backward = Doubled.backward
+
+
+def inner_no_grad(x):
+    with torch.no_grad():
+        scale = x.square().sum()
+    return x * scale
+
+
+# fmt: off
+FAULTS = {
+    "dropout in forward": (lambda x: F.dropout(x, 0.5, training=True), {"ISO301"}),
+    "noise in forward": (lambda x: x + 0.1 * torch.randn_like(x), {"ISO301"}),
+    "detached term": (lambda x: x + x.detach().square(), {"ISO303"}),
+    "detached factor": (lambda x: x * x.detach().norm(), {"ISO303"}),
+    "data": (lambda x: x + x.data.sin(), {"ISO303"}),
+    "no_grad inside": (inner_no_grad, {"ISO302", "ISO303"}),
+    "rounding": (lambda x: 0.1 * x + torch.round(5 * x) / 5, {"ISO303"}),
+    "wrong backward": (Doubled.apply, {"ISO302"}),
+    "wrong both ways": (DoubledBothWays.apply, {"ISO303"}),
+    "wrong backward alone": (DoubledBackwardOnly.apply, {"ISO303"}),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_network_with_a_hidden_fault_is_not_trusted(name, dtype):
+    f, codes = FAULTS[name]
+    x = torch.randn(1, 6, dtype=torch.float64)
+    check = checked(f, x, dtype=dtype)
+    assert codes & set(check.failures), check
+    report = isometry.analyze(f, x, dtype=dtype)
+    assert report.verdict.status == "WITHHELD"
+    with pytest.raises(MeasurementError):
+        isometry.check(f, x, dtype=dtype)
+
+
+def test_a_value_taken_by_item_is_caught():
+    def f(x):
+        return x * x.square().mean().item()
+
+    x = torch.randn(1, 6, dtype=torch.float64)
+    # .item() is impossible under some transforms: then there is nothing to measure.
+    try:
+        check = checked(f, x)
+    except MeasurementError:
+        return
+    assert "ISO303" in check.failures
+
+
+def test_dropout_is_found_out_for_what_it_is():
+    check = checked(lambda x: F.dropout(x, 0.5, training=True), torch.randn(1, 40))
+    assert check.repeatable is False
+    assert "ISO301" in check.failures
+
+
+def test_a_wrong_dense_matrix_is_caught(network):
+    J = Jacobian(*network)
+    dense = J.dense()
+    assert self_check(J, dense).dense_error < 1e-10
+    wrong = dense.clone()
+    wrong[0, 0] += 0.1 * dense.norm()
+    check = self_check(J, wrong)
+    assert check.failures == ("ISO302",)
+    assert self_check(J).dense_error is None
+
+
+def test_a_transposed_square_matrix_is_caught(chain):
+    J = Jacobian(chain(nn.Tanh, 3, 8), torch.randn(1, 8))
+    assert self_check(J, J.dense()).passed
+    assert self_check(J, J.dense().T).failures == ("ISO302",)
+
+
+# ------------------------------------------------------------------ healthy networks
+
+
+def test_healthy_networks_pass(network):
+    check = checked(*network)
+    assert check.passed
+    assert check.failures == ()
+    assert check.repeatable
+    assert not check.kink
+    assert check.adjoint_error < 1e-10
+    assert check.dense_error < 1e-10
+    assert check.difference_error < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_deep_vanishing_networks_pass(seed, dtype):
+    torch.manual_seed(seed)
+    layers = [m for _ in range(50) for m in (nn.Linear(64, 64), nn.Tanh())]
+    assert checked(nn.Sequential(*layers), torch.randn(1, 64), dtype=dtype).passed
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("gain", [1.5, 2.0, 2.5])
+def test_deep_chaotic_networks_pass(chain, seed, gain):
+    assert checked(chain(nn.Tanh, 50, gain=gain, seed=seed), torch.randn(1, 64)).passed
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("depth", [2, 10, 30])
+def test_relu_networks_pass(chain, seed, depth):
+    net = chain(nn.ReLU, depth, gain=2**0.5, seed=seed)
+    assert checked(net, torch.randn(1, 64)).passed
+
+
+@pytest.mark.parametrize("gain", [1e-4, 1e-2, 1e2, 1e4])
+@pytest.mark.parametrize("activation", [None, nn.ReLU])
+def test_networks_of_extreme_gain_pass(chain, gain, activation):
+    # 40 layers: σ of about 1e±160 and squares that leave float64.
+    net = chain(activation, 40, 16, weights="orthogonal", gain=gain, seed=3)
+    assert checked(net, torch.randn(1, 16)).passed
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e3, 1e8])
+def test_the_scale_of_the_input_does_not_matter(chain, scale):
+    net = chain(nn.ReLU, 5, 16, gain=2**0.5)
+    assert checked(net, scale * torch.randn(1, 16)).passed
+
+
+def test_every_network_of_the_data_passes(file, data_model, digit):
+    check = checked(data_model(file), digit)
+    assert check.passed, check
+
+
+def test_float32_networks_pass_in_float32(file, data_model, digit):
+    check = checked(data_model(file), digit, dtype=torch.float32)
+    assert check.passed, check
+
+
+# ------------------------------------------------------------------ kinks
+
+
+def test_an_input_on_a_kink_is_recognised_and_forgiven():
+    check = checked(nn.ReLU(), torch.zeros(1, 8))
+    assert check.kink
+    assert check.passed
+
+
+def test_a_relu_network_at_zero_sits_on_a_kink(chain):
+    net = chain(nn.ReLU, 3, 8)
+    check = checked(lambda x: x + net(x), torch.zeros(1, 8))
+    assert check.kink
+    assert check.passed
+    report = isometry.analyze(lambda x: x + net(x), torch.zeros(1, 8))
+    assert "ISO201" in [f.code for f in report.findings]
+
+
+def test_away_from_the_kink_there_is_none():
+    assert not checked(nn.ReLU(), torch.randn(1, 8)).kink
+
+
+def test_a_kink_does_not_excuse_a_wrong_derivative():
+    check = checked(lambda x: Doubled.apply(torch.relu(x)) + x, torch.zeros(1, 8))
+    assert not check.passed
+
+
+# ------------------------------------------------------------------ what it costs and leaves
+
+
+def test_the_same_seed_gives_the_same_check(network):
+    J = Jacobian(*network)
+    dense = J.dense()
+    assert self_check(J, dense, seed=3) == self_check(J, dense, seed=3)
+    other = self_check(J, dense, seed=4)
+    assert replace(other, adjoint_error=0.0) != replace(other, adjoint_error=1.0)
+
+
+def test_switched_off_the_report_says_so(tokens, monkeypatch):
+    monkeypatch.setattr(products, "pull", looped_vjp)
+    report = isometry.analyze(*tokens, check_itself=False)
+    assert report.jacobian.self_check is None
+    assert any("self-check was switched off" in note for note in report.notes)

@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 from isometry.errors import InputError
 from isometry.laws.law import Array, Law
 
-#: a measured σ this close to an atom, relatively, lies on it
-_ON_ATOM = 1e-9
 #: how far the measured masses may add up to something other than 1
 _MASS_ERROR = 1e-6
 
@@ -21,13 +19,14 @@ def kolmogorov_smirnov(
     zero_mass: float = 0.0,
     *,
     floor: float = -np.inf,
+    atom_width: float = 1e-9,
 ) -> float:
     """Kolmogorov–Smirnov distance between a measured spectrum and a law of log σ.
 
     sup over s >= floor of |F_n(s) - F(s)|, both CDFs unconditional: singular values that
     are zero count, on both sides. Left and right limits are compared, so atoms of either
-    side are treated exactly; measured values within a relative 1e-9 of an atom of the law
-    are taken to lie on it.
+    side are treated exactly; measured values within `atom_width` of an atom of the law are
+    taken to lie on it.
 
     Parameters
     ----------
@@ -42,6 +41,9 @@ def kolmogorov_smirnov(
     floor
         Lowest log σ that can be trusted, for example that of rounding error in an SVD.
         Below it only the total mass is compared, not its place.
+    atom_width
+        In log σ: how far rounding may have moved a singular value off an atom. Weights that were
+        made orthogonal in float32 need 1e-4.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def kolmogorov_smirnov(
     places = np.array([np.log(atom.sigma) for atom in law.atoms if atom.sigma > 0])
     masses = np.array([atom.mass for atom in law.atoms if atom.sigma > 0])
     for place in places:
-        s = np.where(np.abs(s - place) <= _ON_ATOM, place, s)
+        s = np.where(np.abs(s - place) <= atom_width, place, s)
     order = np.argsort(s)
     s, reached = s[order], float(zero_mass) + np.cumsum(w[order])
 
@@ -71,7 +73,7 @@ def kolmogorov_smirnov(
         jump[at == place] = mass
     theory = law.cdf(at)
     # an atom's σ went through exp and log: read its right limit just above it
-    theory[jump > 0] = law.cdf(at[jump > 0] + _ON_ATOM)
+    theory[jump > 0] = law.cdf(at[jump > 0] + 1e-9)
     padded = np.concatenate([[float(zero_mass)], reached])
     right = np.abs(padded[np.searchsorted(s, at, side="right")] - theory)
     left = np.abs(padded[np.searchsorted(s, at, side="left")] - (theory - jump))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MEASURED, _THEORY, _FLOOR = "#4C78A8", "#D1495B", "#BAB0AC"
+_NARROWEST_VIEW = 1.0  # in log σ: what is equal to a few per cent should look equal
 _VERDICT = {"PASS": "#2E7D32", "WARN": "#B26A00", "FAIL": "#C62828", "WITHHELD": "#616161"}
 
 
@@ -118,7 +119,8 @@ def _limits(report: Report, edges: np.ndarray[Any, Any]) -> tuple[float, float]:
             points += [prediction.grid[-1], max(prediction.grid[0], points[0] - 2)]
     if report.spectrum.unresolved > 0:
         points.append(math.log(report.spectrum.floor) - 1)
-    margin = 0.04 * (max(points) - min(points)) or 0.5
+    extent = max(points) - min(points)
+    margin = max(0.04 * extent, 0.5 * (_NARROWEST_VIEW - extent))
     return min(points) - margin, max(points) + margin
 
 

@@ -35,6 +35,8 @@ def bin_edges(spectrum: Spectrum, bins: int | None = None) -> Array:
         bins = int(np.clip(np.ceil(wanted), _FEWEST, _MOST))
     missing = bins * _NARROWEST_BIN - (hi - lo)
     if missing > 0:
+        bins |= 1  # an odd number, so that a spike has a bin of its own in the middle
+        missing = bins * _NARROWEST_BIN - (hi - lo)
         lo, hi = lo - missing / 2, hi + missing / 2
     return np.linspace(lo, hi, bins + 1)
 

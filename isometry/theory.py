@@ -114,5 +114,6 @@ def _prediction(law: Law, spectrum: Spectrum) -> Prediction:
             law,
             spectrum.dead + spectrum.unresolved,
             floor=float(np.log(spectrum.floor)) if spectrum.floor > 0 else -np.inf,
+            atom_width=_ORTHOGONAL,
         ),
     )

@@ -253,19 +253,19 @@ class Session:
         self._push: products.Block | None = None
 
     def pull(self, u: Tensor) -> Tensor:
-        """Rows: (k, *output) cotangents to (k, *input)."""
+        """Rows: (k, *output) cotangents to (k, *input), detached from what a function closes over."""
         with _explained("reverse-mode"):
             if self._pull is None:
                 _, self._pull = products.pull(self.f, self.x)
-            return self._pull(u)
+            return self._pull(u).detach()
 
     def push(self, v: Tensor) -> Tensor:
         """Columns: (k, *input) tangents to (k, *output), by the first route that works."""
         if self._push is None:
             with _explained("forward-mode"):
-                return self._try_push(v)
+                return self._try_push(v).detach()
         with _explained("forward-mode"):
-            return self._push(v)
+            return self._push(v).detach()
 
     def can_push(self) -> bool:
         """Whether any route for forward products works on this network."""

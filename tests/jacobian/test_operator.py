@@ -415,3 +415,14 @@ def test_lazy_and_meta_layers_are_refused_by_name():
         Jacobian(lazy, torch.ones(1, 3))
     with pytest.raises(InputError, match="'weight' has no values"):
         Jacobian(nn.Linear(3, 3, device="meta"), torch.ones(1, 3))
+
+
+def test_a_function_over_a_module_leaves_no_graph_and_no_gradient():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double()
+    x = torch.randn(1, 3, dtype=torch.float64)
+    J = Jacobian(lambda t: net(t), x)
+    for product in (J.dense(), J @ torch.ones(3), J.T @ torch.ones(3)):
+        assert not product.requires_grad
+    assert close(J.dense(), Jacobian(net, x).dense())
+    assert isometry.analyze(lambda t: net(t), x).trustworthy
+    assert all(p.grad is None for p in net.parameters())

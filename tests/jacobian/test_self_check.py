@@ -40,6 +40,7 @@ def test_plain_reverse_mode_is_wrong_through_batch_norm_at_batch_size_one(
     model, x = tokens
     true = central_differences(model, x)
     u = torch.randn(1, 6, 4, dtype=torch.float64)
+    model.requires_grad_(False)
     by_vjp = vjp(model, x)[1](u)[0].flatten()
     point = x.clone().requires_grad_()
     by_autograd = torch.autograd.grad(model(point), point, u)[0].flatten()
@@ -64,7 +65,8 @@ def test_plain_reverse_mode_in_the_operator_is_caught(tokens, monkeypatch):
     model, x = tokens
     check = checked(model, x)
     assert check.failures in (("ISO302",), ("ISO302", "ISO303"))
-    assert check.adjoint_error > 0.1
+    assert check.adjoint_error > 1e-3
+    assert check.dense_error > 0.1
     assert not check.passed
 
 
@@ -159,7 +161,8 @@ FAULTS = {
     "detached factor": (lambda x: x * x.detach().norm(), {"ISO303"}),
     "data": (lambda x: x + x.data.sin(), {"ISO303"}),
     "no_grad inside": (inner_no_grad, {"ISO302", "ISO303"}),
-    "rounding": (lambda x: 0.1 * x + torch.round(5 * x) / 5, {"ISO303"}),
+    "rounding passed straight through": (
+        lambda x: x + (torch.round(5 * x) / 5 - x).detach(), {"ISO303"}),
     "wrong backward": (Doubled.apply, {"ISO302"}),
     "wrong both ways": (DoubledBothWays.apply, {"ISO303"}),
     "wrong backward alone": (DoubledBackwardOnly.apply, {"ISO303"}),
@@ -289,7 +292,7 @@ def test_a_relu_network_at_zero_sits_on_a_kink(chain):
     check = checked(lambda x: x + net(x), torch.zeros(1, 8))
     assert check.kink
     assert check.passed
-    report = isometry.analyze(lambda x: x + net(x), torch.zeros(1, 8))
+    report = isometry.analyze(lambda x: x + net(x), torch.zeros(1, 8, dtype=torch.float64))
     assert "ISO201" in [f.code for f in report.findings]
 
 

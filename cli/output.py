@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -120,7 +120,7 @@ def draw(report: Report, path: str) -> None:
 
     kind = Path(path).suffix.lower().removeprefix(".")
     # Text stays text, so that figures can be searched and edited.
-    settings = {"svg.hashsalt": "isometry", "svg.fonttype": "none", "pdf.fonttype": 42}
+    settings: Any = {"svg.hashsalt": "isometry", "svg.fonttype": "none", "pdf.fonttype": 42}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # A file's name may need signs that the font lacks: boxes then stand in the title.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

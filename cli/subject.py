@@ -80,8 +80,8 @@ class Subject:
         from isometry.load.wording import show
 
         built = None if self.reference is None else build_model(self.reference, self.kwargs or {})
-        if self.path is None:
+        if built is not None and self.path is None:
             return built, describe(built, name=self.reference, kind="factory"), ()
-        loaded = load_model(self.path, model=built, trust=self.trust)
+        loaded = load_model(str(self.path), model=built, trust=self.trust)
         info = describe(loaded.module, name=show(Path(self.path).name), kind=loaded.kind)
         return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes

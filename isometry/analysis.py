@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from isometry import anatomy, diagnosis, theory
+from isometry.anatomy import Anatomy
 from isometry.errors import InputError, MeasurementError, NotIsometricError
 from isometry.inputs import gaussian_inputs, infer_shape, single_inputs
 from isometry.jacobian import Jacobian, self_check
-from isometry.jacobian.context import measuring, unwrap
+from isometry.jacobian.context import measuring, modules_of, unwrap
 from isometry.measure import exact
 from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
 from isometry.score import score
@@ -97,7 +98,7 @@ def analyze(
     start = time.perf_counter()
     inputs, notes = _inputs(model, x, shape, input_scale, samples, seed)
     m = _measure(model, inputs, dtype, device, seed, memory, check_itself, progress)
-    built = anatomy.read(unwrap(model))
+    built = _read(unwrap(model))
     overall = score(m.spectrum, m.spectra)
     predictions, why_none = theory.predict(built, m.spectrum)
     rms = float(torch.stack([v.detach().double().square().mean().cpu() for v in inputs]).mean())
@@ -128,7 +129,7 @@ def analyze(
         notes=tuple(dict.fromkeys([*notes, *m.notes, *why_none])),
         provenance=Provenance(
             version=version("isometry"),
-            torch=torch.__version__,
+            torch=str(torch.__version__),  # a class of its own, which JSON would not bring back
             seed=seed,
             seconds=round(time.perf_counter() - start, 3),
         ),
@@ -219,7 +220,7 @@ def spectrum(
 def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = "") -> ModelInfo:
     """Name a network and count its parts."""
     inner = unwrap(model)
-    built = anatomy.read(inner)
+    built = _read(inner)
     parameters = inner.parameters() if isinstance(inner, nn.Module) else ()
     return ModelInfo(
         name=name or str(getattr(inner, "__name__", type(inner).__name__)),
@@ -228,6 +229,12 @@ def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = 
         weight_layers=len(built.kinds),
         activations=built.activations,
     )
+
+
+def _read(model: Callable[..., Any]) -> Anatomy:
+    # Reading a parametrised weight computes it, and in training mode may also change it.
+    with measuring(modules_of(model), torch.device("cpu")):
+        return anatomy.read(model)
 
 
 @dataclass(frozen=True)

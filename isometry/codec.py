@@ -5,6 +5,7 @@ Numbers that JSON lacks are written as the strings "nan", "inf" and "-inf".
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
 import typing
@@ -51,7 +52,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, str) and data in ("nan", "inf", "-inf"):
         return float(data)
     if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
-        return float(data)
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            return float(data)
     if kind in (int, str, bool) and type(data) is kind:
         return data
     raise LoadError(f"the report is damaged: {where} should be {kind.__name__}, got {data!r:.60}")

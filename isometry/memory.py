@@ -33,12 +33,12 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def format_size(size: float) -> str:
+def format_size(size: float, space: str = " ") -> str:
     """Write a number of bytes with three digits, in powers of 1024."""
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if size < 1024 or unit == "TB":
             # Three digits of 1000 to 1023 would read 1e+03.
-            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+            return f"{size:.3g}{space}{unit}" if size < 1000 else f"{size:.0f} {unit}"
         size /= 1024
     return ""
 

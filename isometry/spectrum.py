@@ -54,6 +54,12 @@ class Spectrum:
             )
         if not (np.all(sigma > 0) and np.all(np.isfinite(sigma)) and np.all(weights >= 0)):
             raise InputError("singular values must be positive and finite, weights not negative")
+        if self.unresolved < 0 or self.dead < 0:
+            raise InputError("the masses of a spectrum must not be negative")
+        if not (0 <= self.floor < np.inf) or (self.unresolved > 0 and self.floor == 0):
+            raise InputError(
+                f"the floor must be finite, and positive where mass lies below it, got {self.floor}"
+            )
         mass = weights.sum() + self.unresolved + self.dead
         if not abs(mass - 1) < 1e-6:
             raise InputError(f"the masses of a spectrum must add up to 1, got {mass:.9g}")
@@ -98,14 +104,17 @@ class Spectrum:
     @property
     def root_mean_square(self) -> float:
         """√E[σ²] over all directions: ‖J‖_F / √r."""
-        return float(np.sqrt(np.sum(self.weights * self.singular_values**2)))
+        if not len(self.singular_values):
+            return 0.0
+        largest = self.singular_values[0]  # taken out, since σ² may leave the range of float64
+        return float(largest * np.sqrt(self.weights @ (self.singular_values / largest) ** 2))
 
     @property
     def condition(self) -> float:
         """σ_max / σ_min; infinite where a direction is dead or unresolved."""
         if self.dead or self.unresolved or not len(self.singular_values):
             return float("inf")
-        return float(self.singular_values[0] / self.singular_values[-1])
+        return float(self.singular_values[0]) / float(self.singular_values[-1])
 
     def cdf(self, sigma: ArrayLike) -> Array:
         """P(σ' <= sigma) over all directions; unresolved ones lie below the floor."""

@@ -23,9 +23,9 @@ def pure_function(
     """Return ``x ↦ model(x)`` with detached weights in the given dtype, on the given device.
 
     `modules` are those of `model` (`context.modules_of`). Their tensors are never written to:
-    weights are detached copies or aliases, buffers are cloned at every call so that a forward
-    which updates them updates a copy, and the input is cloned so that an in-place operation
-    on it cannot reach the caller's.
+    weights are copies, since a forward may clamp its own; buffers are cloned at every call so
+    that a forward which updates them updates a copy, and the input is cloned so that an
+    in-place operation on it cannot reach the caller's.
     """
     lent = _LentWeights(modules, dtype, device)
 
@@ -111,9 +111,8 @@ def _fixed(name: str, t: Tensor, dtype: torch.dtype, device: torch.device) -> Te
         raise InputError(f"{name!r} has no shape yet (lazy layer): call the model once first")
     if t.is_meta:
         raise InputError(f"{name!r} has no values (meta device): load the model's weights first")
-    t = t.detach().to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
-    # A tensor made in inference mode cannot be saved for the backward pass.
-    return t.clone() if t.is_inference() else t
+    dtype = dtype if t.is_floating_point() else t.dtype
+    return t.detach().to(device=device, dtype=dtype, copy=True)
 
 
 def weights_not_finite(model: Callable[..., object]) -> str:

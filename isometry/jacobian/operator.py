@@ -208,9 +208,8 @@ class Jacobian:
         if needed > budget:
             raise MemoryBudgetError(
                 f"the dense Jacobian is {m} x {n} in {_name(self.dtype)} and needs "
-                f"{format_size(needed)}, more than the {format_size(budget)} allowed: "
-                "allow more (--memory 64GB, memory=...), use --dtype float32, or measure a "
-                "smaller input"
+                f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
+                f"smaller input, or allow it with --memory {format_size(1.1 * needed, '')}"
             )
         return budget - needed
 

@@ -17,8 +17,7 @@ from typing import Any
 from isometry.errors import LoadError
 from isometry.load.inert import Made, OddKey, Ref, StorageRef, Table
 
-# Each step makes at most one small object: bounds time (seconds) and memory (about 0.3 GB).
-# A state dict takes some 30 steps per tensor.
+# At most one small object each: seconds, and 0.3 GB. A state dict takes some 30 per tensor.
 MAX_STEPS = 2_000_000
 # Integers below this one are their own hash, so no file can make them collide.
 _MAX_INT_KEY = 1 << 60
@@ -26,7 +25,6 @@ _MAX_NAME = 4096
 _MAX_NAMES = 10_000
 
 _TABLES = ("collections.OrderedDict", "collections.Counter")
-
 # What the machine itself meets on a damaged pickle: an empty stack, an unknown memo slot
 # or opcode, a short read, bytes that are no UTF-8, an operand of the wrong type.
 _DAMAGE = (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, struct.error)

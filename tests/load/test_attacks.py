@@ -411,12 +411,14 @@ def test_a_long_list_of_classes_is_cut_short(tmp_path):
     assert len(str(error.value)) < 600
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
 def test_a_named_pipe_in_place_of_a_file_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "model.pt")
     with pytest.raises(LoadError, match=r"model\.pt is a named pipe, not a file"):
         load_model(tmp_path / "model.pt")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="POSIX only")
 def test_a_device_is_not_read():
     with pytest.raises(LoadError, match="/dev/zero is a device, not a file"):
         load_model("/dev/zero")

@@ -1,0 +1,215 @@
+"""The record of an analysis: its keys, its JSON, its damage."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import isometry
+from isometry import IsometryError, LoadError, Report, figure, render
+
+
+@pytest.fixture(scope="module")
+def reports(chain):
+    """One of each kind: with theory and atoms, with dead mass, with a floor, with many inputs."""
+    torch.manual_seed(0)
+    return {
+        "relu": isometry.analyze(chain(nn.ReLU, 3, 32, weights="orthogonal", gain=2**0.5)),
+        "linear": isometry.analyze(chain(None, 2, 32)),
+        "chaotic": isometry.analyze(chain(nn.Tanh, 40, 32, gain=2.5), samples=3),
+        "function": isometry.analyze(lambda x: x.sin(), torch.randn(1, 5)),
+        "unchecked": isometry.analyze(nn.Linear(4, 4), check_itself=False),
+    }
+
+
+KINDS = ["relu", "linear", "chaotic", "function", "unchecked"]
+
+# The keys that the documentation promises, and that scripts rely on.
+KEYS = {
+    "": "schema_version model input jacobian spectrum score theory verdict findings notes "
+    "provenance",
+    "model": "name kind parameters weight_layers activations sha256",
+    "input": "source shape samples rms",
+    "jacobian": "shape rank dtype device self_check",
+    "spectrum": "method singular_values weights floor unresolved dead",
+    "score": "value dead drift spread gain condition quantiles per_input",
+    "verdict": "status reason",
+    "provenance": "version torch seed seconds",
+    "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks",
+    "findings": "code severity message where fix",
+    "self_check": "repeatable adjoint_error dense_error difference_error kink failures",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_report_survives_json_unchanged(kind, reports):
+    report = reports[kind]
+    assert Report.from_dict(report.to_dict()) == report
+    again = Report.from_json(report.to_json())
+    assert again == report
+    assert again.to_json() == report.to_json()
+    assert str(again) == str(report)
+    assert again._repr_html_() == report._repr_html_()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_keys_are_the_promised_ones(kind, reports):
+    data = reports[kind].to_dict()
+    assert set(data) == set(KEYS[""].split())
+    for part, value in data.items():
+        if part in ("theory", "findings"):
+            assert all(set(entry) == set(KEYS[part].split()) for entry in value)
+        elif isinstance(value, dict):
+            assert set(value) == set(KEYS[part].split()), part
+    check = data["jacobian"]["self_check"]
+    assert (check is None) == (kind == "unchecked")
+    assert check is None or set(check) == set(KEYS["self_check"].split())
+    assert data["schema_version"] == 1
+    assert list(data)[0] == "schema_version"
+
+
+def test_every_promised_key_is_documented(root):
+    text = (root / "docs" / "report.md").read_text(encoding="utf-8")
+    for keys in KEYS.values():
+        for key in keys.split():
+            assert f"`{key}`" in text or f".{key}`" in text, key
+
+
+def test_the_json_is_strict_text_that_ends_in_a_newline(reports):
+    def refuse(word):
+        raise AssertionError(word)
+
+    for report in reports.values():
+        text = report.to_json()
+        json.loads(text, parse_constant=refuse)
+        assert text.endswith("}\n")
+
+
+def test_letters_beyond_ascii_stay_readable(reports):
+    r = replace(reports["function"], notes=("σ = 1 ≈ 한글",))
+    assert "σ = 1 ≈ 한글" in r.to_json()
+    assert Report.from_json(r.to_json()) == r
+
+
+def test_a_report_is_frozen(reports):
+    with pytest.raises(FrozenInstanceError):
+        reports["relu"].notes = ()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_same_seed_gives_the_same_report_but_for_the_time(chain, samples):
+    def once(seed):
+        r = isometry.analyze(chain(nn.ReLU, 4, 24), seed=seed, samples=samples)
+        return replace(r, provenance=replace(r.provenance, seconds=0.0)).to_json()
+
+    assert once(3) == once(3)
+    assert once(3) != once(4)
+
+
+# ------------------------------------------------------------------ damage
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not an isometry report: it is not JSON"),
+        ("{", "not an isometry report: it is not JSON"),
+        ("[" * 100_000, "not an isometry report: it is not JSON"),
+        ("[]", "it has no schema_version"),
+        ("3", "it has no schema_version"),
+        ("{}", "it has no schema_version"),
+        ('{"schema_version": null}', "it has no schema_version"),
+        ('{"schema_version": 2}', "has schema version 2, this release reads 1: analyse"),
+        ('{"schema_version": "1"}', "has schema version '1', this release reads 1"),
+        ('{"schema_version": 1}', "the report is damaged: report.model is missing"),
+    ],
+)
+def test_what_is_no_report_is_refused_with_words(text, words):
+    with pytest.raises(LoadError, match=words):
+        Report.from_json(text)
+
+
+def test_a_newer_schema_version_is_refused_even_if_it_looks_the_same(reports):
+    data = reports["relu"].to_dict() | {"schema_version": 99}
+    with pytest.raises(LoadError, match="schema version 99"):
+        Report.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("score", "value"), "high", "report.score.value should be float, got 'high'"),
+        (("score", "quantiles"), [[0.5]], r"report.score.quantiles\[0\] should have 2 entries"),
+        (("model", "name"), None, "report.model.name should be str, got None"),
+        (("jacobian", "shape"), [3], "report.jacobian.shape should have 2 entries"),
+        (("spectrum", "weights"), [], "report.spectrum: a spectrum needs as many weights"),
+        (("spectrum", "dead"), 5.0, "report.spectrum: the masses of a spectrum must add up to 1"),
+        (("findings",), {}, "report.findings should be a list"),
+        (("provenance", "seed"), 1.5, "report.provenance.seed should be int, got 1.5"),
+    ],
+)
+def test_a_damaged_report_names_the_place(path, value, words, reports):
+    data = copy.deepcopy(reports["relu"].to_dict())
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(LoadError, match=words):
+        Report.from_dict(data)
+
+
+@pytest.mark.parametrize("path", [("score", "value"), ("model", "name"), ("provenance",)])
+def test_a_missing_part_is_named(path, reports):
+    data = copy.deepcopy(reports["relu"].to_dict())
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    with pytest.raises(LoadError, match=f"report.{'.'.join(path)} is missing"):
+        Report.from_dict(data)
+
+
+def leaves(data, path=()):
+    """Every place of nested dictionaries and lists; of long lists the first two entries."""
+    items = data.items() if isinstance(data, dict) else enumerate(data[:2])
+    for key, value in items:
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from leaves(value, (*path, key))
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=3)
+    | st.sampled_from(["nan", "inf", "-inf", 10**400, -1.0, 0.0, 1e308]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner,
+                                                                max_size=2),
+    max_leaves=3,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(kind=st.sampled_from(KINDS), pick=st.integers(0, 10**6), value=junk)
+def test_a_report_with_junk_in_it_is_refused_or_can_be_shown(kind, pick, value, reports):
+    data = copy.deepcopy(reports[kind].to_dict())
+    paths = list(leaves(data))
+    path = paths[pick % len(paths)]
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    try:
+        report = Report.from_dict(data)
+    except IsometryError as e:
+        assert isinstance(e, LoadError)
+        return
+    render.text(report)
+    render.html(report)
+    report.to_json()
+    figure.spectrum(report)

@@ -83,5 +83,5 @@ class Subject:
         if built is not None and self.path is None:
             return built, describe(built, name=self.reference, kind="factory"), ()
         loaded = load_model(str(self.path), model=built, trust=self.trust)
-        info = describe(loaded.module, name=show(Path(self.path).name), kind=loaded.kind)
+        info = describe(loaded.module, name=show(Path(str(self.path)).name), kind=loaded.kind)
         return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from isometry import codec
-from isometry.errors import LoadError
+from isometry.errors import InputError, LoadError
 from isometry.score import Score
 from isometry.spectrum import Spectrum
 from isometry.trust import SelfCheck
@@ -62,6 +63,12 @@ class Prediction:
     cdf: tuple[float, ...]  # atoms included
     density: tuple[float, ...]  # per unit log σ, atoms excluded
     ks: float  # Kolmogorov–Smirnov distance of the measured spectrum
+
+    def __post_init__(self) -> None:
+        if not len(self.grid) == len(self.cdf) == len(self.density):
+            raise InputError("a prediction needs a CDF and a density at every point of its grid")
+        if not all(map(math.isfinite, (*self.grid, *self.density, *sum(self.atoms, ())))):
+            raise InputError("the grid, the density and the atoms of a prediction must be finite")
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,10 @@ def _known(value, reason):
 
 
 HOSTILE = [
-    *(None, -1, 0, "nan", "$\\b$", "\x1b[31m\n", True, {}, [1], [[1, 2]]),
+    *(None, -1, 0, "nan", "$\\b$", "\x1b[31m\n", True, {}, [], [[1, 2]]),
     _known(10**400, "isometry.codec: float(10**400) overflows, exit 70"),
     _known("inf", "isometry.figure: an atom at infinity, exit 70"),
-    _known([], "isometry.report: grid and density of different lengths, exit 70"),
+    _known([1], "isometry.report: grid and density of different lengths, exit 70"),
 ]
 
 

@@ -129,7 +129,7 @@ def _annotate(ax: Axes, report: Report) -> None:
     ax.set_ylabel("mass per unit log σ")
     score = report.score
     title = f"{report.model.name}: score {score.value:.3g}, {score.dead:.0%} dead"
-    ax.set_title(title, fontsize=10, loc="left")
+    ax.set_title(title, fontsize=10, loc="left", parse_math=False)  # a file's name may hold $
     ax.set_title(
         report.verdict.status,
         fontsize=10,

@@ -103,6 +103,13 @@ def single_inputs(
     x = _as_tensor(x)
     if x.ndim == 0:
         raise InputError("the input is a single number: give an array with the input's shape")
+    if x.numel() == 0:
+        raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")
+    if x.is_complex():
+        raise InputError(
+            f"the input is {str(x.dtype).removeprefix('torch.')}, expected floating point: give "
+            "real and imaginary parts as entries of their own"
+        )
     forward = _forward(model, x)
     if _is_batch(forward, x[:_PROBED]):
         rows = [x[i : i + 1] for i in range(min(samples, len(x)))]
@@ -177,7 +184,7 @@ def _is_batch(forward: Callable[[Tensor], Tensor], x: Tensor) -> bool:
         alone = [forward(x[:1]), forward(x[-1:])]
     except (InputError, MeasurementError):
         return False
-    if y.ndim == 0 or y.shape[0] != x.shape[0]:
+    if y.numel() == 0 or y.ndim == 0 or y.shape[0] != x.shape[0]:
         return False
     tolerance = 1e-3 * float(y.abs().max()) + 1e-12
     return all(

@@ -73,7 +73,7 @@ def html(report: Report) -> str:
         for name, value in _score_rows(report)
     )
     findings = "".join(
-        f"<li><b>{f.code}</b> {markup.escape(f.message)}<br>"
+        f"<li><b>{markup.escape(f.code)}</b> {markup.escape(f.message)}<br>"
         f"<code>{markup.escape(f.fix)}</code></li>"
         for f in report.findings
     )

@@ -70,7 +70,7 @@ def test_the_keys_are_the_promised_ones(kind, reports):
     assert (check is None) == (kind == "unchecked")
     assert check is None or set(check) == set(KEYS["self_check"].split())
     assert data["schema_version"] == 1
-    assert list(data)[0] == "schema_version"
+    assert next(iter(data)) == "schema_version"
 
 
 def test_every_promised_key_is_documented(root):
@@ -183,7 +183,9 @@ def leaves(data, path=()):
             yield from leaves(value, (*path, key))
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", -1.0, -1, 0.0, 0, None, True, "x", [], {}, 10**400])
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", -1.0, -1, 0.0, 0, None, True, "x", [], {}, 10**400]
+)
 @pytest.mark.parametrize("kind", ["relu", "chaotic"])
 def test_a_report_with_junk_in_any_place_is_refused_or_can_be_shown(kind, value, reports):
     whole = reports[kind].to_dict()

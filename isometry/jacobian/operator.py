@@ -252,7 +252,7 @@ class Session:
         self._push: products.Block | None = None
 
     def pull(self, u: Tensor) -> Tensor:
-        """Rows: (k, *output) cotangents to (k, *input), detached from what a function closes over."""
+        """Rows: (k, *output) cotangents to (k, *input), without a graph to a function's weights."""
         with _explained("reverse-mode"):
             if self._pull is None:
                 _, self._pull = products.pull(self.f, self.x)

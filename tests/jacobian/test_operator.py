@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -83,10 +85,7 @@ def test_a_vector_gives_a_vector_and_a_block_of_one_a_block(network):
 )
 def test_small_random_networks_have_adjoint_products(widths, activation, batch, skip, seed):
     g = torch.Generator().manual_seed(seed)
-    weights = [
-        torch.randn(b, a, generator=g, dtype=torch.float64)
-        for a, b in zip(widths, widths[1:], strict=False)
-    ]
+    weights = [torch.randn(b, a, generator=g, dtype=torch.float64) for a, b in pairwise(widths)]
     act = activation()
 
     def net(x):
@@ -172,7 +171,6 @@ def test_a_jacobian_over_budget_is_refused_with_its_size_and_the_ways_on():
         J.dense(memory=1000)
     assert "more than the 1000 B allowed" in str(e.value)
     assert "--memory" in str(e.value)
-    assert "float32" in str(e.value)
     assert isinstance(e.value, InputError)
 
 

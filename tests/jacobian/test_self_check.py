@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.func import vjp
-from torch.nn import functional as F
 
 import isometry
 from isometry import Jacobian, MeasurementError

@@ -1,0 +1,208 @@
+"""The one place where all parts meet."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import isometry
+from isometry import InputError, MeasurementError, MemoryBudgetError, NotIsometricError
+from isometry.report import ModelInfo
+
+
+def isometric(n=8):
+    layer = nn.Linear(n, n, bias=False)
+    nn.init.orthogonal_(layer.weight)
+    return layer
+
+
+def shrinking(n=8):
+    net = nn.Sequential(*[isometric(n) for _ in range(5)])
+    for layer in net:
+        layer.weight.data.mul_(0.2)
+    return net
+
+
+# ------------------------------------------------------------------ the report
+
+
+def test_the_report_tells_what_was_measured():
+    net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).float()
+    x = 2 * torch.ones(1, 6)
+    r = isometry.analyze(net, x, seed=11)
+    assert r.model.name == "Sequential"
+    assert r.model.kind == "module"
+    assert r.model.parameters == 6 * 5 + 5 + 5 * 4 + 4
+    assert r.model.weight_layers == 2
+    assert r.model.activations == ("Tanh",)
+    assert r.input.source == "given"
+    assert r.input.shape == (1, 6)
+    assert r.input.samples == 1
+    assert r.input.rms == pytest.approx(2)
+    assert r.jacobian.shape == (4, 6)
+    assert r.jacobian.rank == 4
+    assert (r.jacobian.dtype, r.jacobian.device) == ("float64", "cpu")
+    assert r.jacobian.self_check.passed
+    assert r.provenance.seed == 11
+    assert r.provenance.torch == torch.__version__
+    assert r.provenance.version
+    assert r.provenance.seconds >= 0
+    assert r.trustworthy
+
+
+def test_the_spectrum_is_that_of_the_jacobian():
+    net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+    x = torch.randn(1, 6)
+    s = isometry.spectrum(net, x)
+    expected = torch.linalg.svdvals(isometry.Jacobian(net, x).dense()).numpy()
+    assert np.allclose(s.singular_values, expected, rtol=1e-13)
+    assert isometry.analyze(net, x).spectrum == s
+
+
+def test_several_samples_are_pooled_and_compared():
+    net = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    x = 3 * torch.randn(4, 6)
+    r = isometry.analyze(net, x, samples=4)
+    singles = [isometry.analyze(net, x[i : i + 1]) for i in range(4)]
+    assert r.input.samples == 4
+    assert r.score.per_input == pytest.approx([s.score.value for s in singles])
+    assert r.score.value == pytest.approx(np.mean(r.score.per_input))
+    assert len(r.spectrum.singular_values) == 24
+    assert r.spectrum.resolved == pytest.approx(1)
+
+
+def test_gaussian_samples_are_fixed_by_the_seed():
+    net = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    four = isometry.analyze(net, samples=4, seed=2)
+    assert len(set(four.score.per_input)) == 4
+    assert isometry.analyze(net, samples=4, seed=2).score == four.score
+    assert isometry.analyze(net, samples=4, seed=3).score != four.score
+    assert four.input.source == "Gaussian noise"
+
+
+@pytest.mark.parametrize("scale", [0.1, 5.0])
+def test_the_input_scale_scales_gaussian_input(scale):
+    net = nn.Linear(400, 3)
+    assert isometry.analyze(net, input_scale=scale).input.rms == pytest.approx(scale, rel=0.2)
+
+
+def test_names_can_be_given():
+    info = ModelInfo("my model", "state dict", 3, 1, (), "ab" * 32)
+    r = isometry.analyze(isometric(), torch.ones(1, 8), model_info=info, input_source="x.npy")
+    assert r.model == info
+    assert r.input.source == "x.npy"
+
+
+def test_a_function_is_named_after_itself():
+    def halve(x):
+        return x / 2
+
+    r = isometry.analyze(halve, torch.ones(1, 3))
+    assert (r.model.name, r.model.kind, r.model.parameters) == ("halve", "function", 0)
+
+
+def test_progress_rises_to_one_over_all_samples():
+    seen: list[float] = []
+    isometry.analyze(isometric(), samples=3, progress=seen.append)
+    assert seen == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+# ------------------------------------------------------------------ precision and device
+
+
+def test_precision_can_be_chosen_by_name():
+    for dtype in ("float32", torch.float32):
+        r = isometry.analyze(isometric(), dtype=dtype)
+        assert r.jacobian.dtype == "float32"
+        assert r.score.value == pytest.approx(1, abs=1e-6)
+    assert isometry.analyze(isometric(), dtype="auto").jacobian.dtype == "float64"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int64", "double-ish", torch.int32])
+def test_other_precisions_are_refused(dtype):
+    with pytest.raises(InputError, match="choose float64 or float32"):
+        isometry.analyze(isometric(), dtype=dtype)
+
+
+def test_auto_says_which_device_it_took(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "device: cpu (auto)" in isometry.analyze(isometric(), device="auto").notes
+    with pytest.raises(InputError, match="CUDA was asked for and there is none here"):
+        isometry.analyze(isometric(), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu:0", "", "meta"])
+def test_unknown_devices_are_refused(device):
+    with pytest.raises(InputError, match="choose auto, cpu, cuda or cuda:N"):
+        isometry.analyze(isometric(), device=device)
+
+
+def test_the_memory_allowed_is_kept():
+    with pytest.raises(MemoryBudgetError, match="more than the 100 B allowed"):
+        isometry.analyze(isometric(), memory=100)
+
+
+# ------------------------------------------------------------------ the gate
+
+
+def test_a_network_that_passes_gives_its_report():
+    assert isometry.check(isometric()).verdict.status == "PASS"
+    assert isometry.check(isometric(), min_score=0.99).score.value > 0.99
+
+
+def test_a_network_that_fails_raises_verdict_and_fix_with_the_report():
+    with pytest.raises(NotIsometricError, match=r"^FAIL: signals vanish .*; fix: ") as e:
+        isometry.check(shrinking())
+    assert e.value.report.verdict.status == "FAIL"
+    assert "orthogonal_" in str(e.value)
+
+
+def test_a_score_asked_for_is_the_only_gate():
+    with pytest.raises(NotIsometricError, match=r"PASS: .*below the 0.999 asked for"):
+        isometry.check(nn.Linear(8, 8), min_score=0.999)
+    score = isometry.analyze(shrinking()).score.value
+    assert isometry.check(shrinking(), min_score=score / 2).verdict.status == "FAIL"
+
+
+@pytest.mark.parametrize("min_score", [-0.1, 1.1, math.nan, math.inf])
+def test_an_impossible_gate_is_refused(min_score):
+    with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
+        isometry.check(isometric(), min_score=min_score)
+
+
+def test_the_gate_is_checked_before_anything_is_measured():
+    def never(x):
+        raise AssertionError("called")
+
+    with pytest.raises(InputError, match="lowest passing score"):
+        isometry.check(never, torch.ones(1, 3), min_score=2)
+
+
+# ------------------------------------------------------------------ the ends of floating point
+
+
+@pytest.mark.parametrize("gain", [1e-4, 1e4])
+def test_gains_of_160_decades_have_a_verdict(chain, gain):
+    r = isometry.analyze(chain(None, 40, 16, weights="orthogonal", gain=gain))
+    assert r.verdict.status == "FAIL"
+    assert r.trustworthy
+    assert math.log10(r.score.gain) == pytest.approx(40 * math.log10(gain), abs=1e-6)
+    assert r.findings[0].code == ("ISO101" if gain < 1 else "ISO102")
+    assert str(r)
+    assert isometry.Report.from_json(r.to_json()) == r
+
+
+def test_overflow_on_the_way_is_an_error_with_words(chain):
+    with pytest.raises(MeasurementError, match="not finite"):
+        isometry.analyze(chain(None, 40, 16, weights="orthogonal", gain=1e9))
+
+
+def test_bad_weights_are_named_before_bad_outputs():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[0].bias.data[1] = math.inf
+    with pytest.raises(MeasurementError, match=r"'0.bias' has 1 NaN or infinite values of 3"):
+        isometry.analyze(net)

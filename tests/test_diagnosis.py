@@ -1,0 +1,222 @@
+"""From numbers to a verdict: it agrees with whether networks train."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import isometry
+from isometry import InputError, Spectrum, anatomy, rules
+from isometry.diagnosis import FAIL_BELOW, PASS_FROM, Evidence, diagnose
+from isometry.score import score
+from isometry.trust import SelfCheck
+
+HEALTHY = SelfCheck(True, 0.0, 0.0, 0.0, False, ())
+
+
+def evidence(
+    values, dead=0.0, unresolved=0.0, rank=None, check=HEALTHY, per_input=None, floor=1e-9
+):
+    n = len(values)
+    mass = 1 - dead - unresolved
+    s = Spectrum(values, np.full(n, mass / max(n, 1)), floor, unresolved, dead)
+    made = score(s, [s])
+    if per_input:
+        made = replace(made, per_input=tuple(per_input))
+    return Evidence(s, made, anatomy.read(torch.sin), rank or n + 4, 1.0, check)
+
+
+def codes(e):
+    return [f.code for f in diagnose(e)[1]]
+
+
+# ------------------------------------------------------------------ real networks
+
+
+def test_the_verdict_agrees_with_whether_the_network_trains(file, data_model, digit, root):
+    outcome = json.loads((root / "examples" / "results" / "train_digits.json").read_text())
+    (trained,) = [n for n in outcome["networks"] if n["model"] == file]
+    report = isometry.analyze(data_model(file), digit)
+    assert (report.verdict.status != "FAIL") == trained["trains"]
+    assert report.trustworthy
+    # The example measures by code of its own.
+    assert report.score.value == pytest.approx(trained["first_digit"]["score"], rel=1e-6)
+
+
+def test_a_vanishing_network_is_told_so(data_model, digit):
+    report = isometry.analyze(data_model("tanh_default"), digit)
+    assert report.verdict.status == "FAIL"
+    assert report.verdict.reason.startswith("signals vanish")
+    first = report.findings[0]
+    assert (first.code, first.severity) == ("ISO101", "error")
+    assert "shrinks by" in first.message
+
+
+def test_an_exploding_network_is_told_so():
+    torch.manual_seed(0)
+    net = nn.Sequential(*[nn.Linear(16, 16, bias=False) for _ in range(10)])
+    for layer in net:
+        nn.init.orthogonal_(layer.weight, gain=2)
+    report = isometry.analyze(net)
+    assert report.verdict.status == "FAIL"
+    assert report.verdict.reason.startswith("signals explode")
+    assert report.findings[0].code == "ISO102"
+    grows = "grows by 1.02e+03 from input to output, 2 per weight layer"
+    assert grows in report.findings[0].message
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("gain", [2.0, 2.25, 2.5])
+def test_a_chaotic_network_that_a_forward_check_passes_fails(chain, gain, seed):
+    # A forward-only check let one with mean σ² of 4.9e5 pass: its signals keep their size.
+    net = chain(nn.Tanh, 50, 128, gain=gain, seed=seed)
+    torch.manual_seed(seed)
+    x = torch.randn(1, 128, dtype=torch.float64)
+    report = isometry.analyze(net, x)
+    assert 0.4 < float(net[:-1](x).detach().square().mean()) < 1.0
+    assert report.verdict.status == "FAIL"
+    with pytest.raises(isometry.NotIsometricError, match=r"^FAIL: "):
+        isometry.check(net, x)
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+def test_networks_of_a_mean_square_of_half_a_million_fail(chain, weights):
+    # Their spectra cover so many decades that some σ are near one, and the score above 0.02.
+    failed = []
+    for seed in range(8):
+        report = isometry.analyze(chain(nn.Tanh, 50, gain=1.85, weights=weights, seed=seed))
+        if 1e5 < report.score.gain**2 < 1e7:
+            failed.append(report.score.value)
+            assert report.verdict.status == "FAIL", report.score
+            assert report.verdict.reason.startswith("signals explode")
+            assert report.findings[0].severity == "error"
+    assert len(failed) >= 4
+    assert max(failed) > FAIL_BELOW
+
+
+def test_a_gain_of_a_hundred_fails_whatever_the_score():
+    half = [1.0] * 8 + [140.0] * 8
+    assert diagnose(evidence(half))[0].status == "PASS"
+    assert diagnose(evidence([1.0] * 8 + [142.0] * 8))[0].status == "FAIL"
+
+
+def test_an_isometry_passes_without_findings(chain):
+    report = isometry.analyze(chain(None, 5, 16, weights="orthogonal"))
+    assert report.verdict.status == "PASS"
+    assert report.findings == ()
+    assert "gain 1, singular values within a factor of 1 of their mean" in report.verdict.reason
+
+
+# ------------------------------------------------------------------ thresholds
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [(1.0, "PASS"), (PASS_FROM, "PASS"), (0.049, "WARN"), (FAIL_BELOW, "WARN"), (0.019, "FAIL")],
+)
+def test_the_score_decides_the_status(value, status):
+    # A projection onto a fraction p scores p; its gain is √p.
+    verdict, _ = diagnose(evidence([1.0], dead=1 - value))
+    assert verdict.status == status
+    assert "score" in verdict.reason
+
+
+def test_a_failed_self_check_withholds_whatever_the_score():
+    bad = SelfCheck(True, 1.0, 1.3, 0.0, False, ("ISO302", "ISO303"))
+    verdict, findings = diagnose(evidence([1.0], check=bad))
+    assert verdict.status == "WITHHELD"
+    assert verdict.reason == f"the self-check failed: {rules.rule('ISO302').title}"
+    assert [f.code for f in findings[:2]] == ["ISO302", "ISO303"]
+    assert "1.3" in findings[0].message
+
+
+def test_without_a_self_check_there_is_a_verdict():
+    assert diagnose(evidence([1.0], check=None))[0].status == "PASS"
+
+
+# ------------------------------------------------------------------ findings
+
+
+def test_the_gain_is_judged_where_half_the_score_is_lost():
+    edge = math.exp(0.5 * math.acosh(2))
+    assert codes(evidence([edge * 0.999] * 3)) == []
+    assert codes(evidence([edge * 1.001] * 3)) == ["ISO102"]
+    assert codes(evidence([1.001 / edge] * 3)) == []
+    assert codes(evidence([0.999 / edge] * 3)) == ["ISO101"]
+
+
+def test_a_spread_is_found_beside_a_gain_of_one():
+    assert codes(evidence([1.4, 0.01, 0.2])) == ["ISO103"]
+
+
+def test_dead_directions_are_a_note_up_to_three_quarters():
+    _, (finding,) = diagnose(evidence([1.4], dead=0.5))
+    assert (finding.code, finding.severity) == ("ISO104", "note")
+    assert "50% of the" in finding.message
+    _, findings = diagnose(evidence([1.0], dead=0.97))
+    assert "ISO104" in [f.code for f in findings if f.severity == "warning"]
+
+
+def test_unresolved_directions_are_a_note_and_a_high_floor_is_admitted():
+    _, findings = diagnose(evidence([1.4], unresolved=0.5))
+    assert [f.code for f in findings] == ["ISO105"]
+    assert "lower bound" not in findings[0].message
+    _, findings = diagnose(evidence([1.4], unresolved=0.5, floor=0.1))
+    assert "the score is a lower bound" in findings[0].message
+
+
+def test_inputs_that_disagree_are_reported():
+    assert "ISO106" in codes(evidence([1.0], rank=5, per_input=[0.9, 0.5]))
+    assert "ISO106" not in codes(evidence([1.0], rank=5, per_input=[0.9, 0.8]))
+
+
+def test_one_output_is_reported():
+    assert "ISO107" in codes(evidence([1.0], rank=1))
+    assert "ISO107" in [f.code for f in isometry.analyze(nn.Linear(5, 1)).findings]
+
+
+def test_a_kink_is_a_note():
+    kink = SelfCheck(True, 0.0, 0.0, 0.5, True, ())
+    assert codes(evidence([1.0], rank=3, check=kink)) == ["ISO201"]
+
+
+def test_without_a_resolved_direction_there_is_still_a_verdict():
+    e = evidence([], dead=0.5, unresolved=0.5, rank=4)
+    verdict, findings = diagnose(e)
+    assert verdict.status == "FAIL"
+    assert {"ISO104", "ISO105"} <= {f.code for f in findings}
+
+
+def test_the_gravest_finding_comes_first(file, data_model, digit):
+    order = {"error": 0, "warning": 1, "note": 2}
+    report = isometry.analyze(data_model(file), digit)
+    ranks = [order[f.severity] for f in report.findings]
+    assert ranks == sorted(ranks)
+    for f in report.findings:
+        assert f.message
+        assert f.fix
+        assert rules.rule(f.code).code == f.code
+
+
+# ------------------------------------------------------------------ rules
+
+
+def test_every_rule_is_complete_and_found_by_its_code():
+    known = rules.all_rules()
+    assert [r.code for r in known] == sorted({r.code for r in known})
+    for r in known:
+        assert rules.rule(r.code.lower()) is r
+        assert all((r.title, r.explanation, r.remedy))
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean ISO10"):
+        rules.rule("ISO109")
+    with pytest.raises(InputError, match="known codes: ISO101"):
+        rules.rule("what")

@@ -1,0 +1,180 @@
+"""The picture, by the artists' data."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from torch import nn
+
+import isometry
+from isometry import figure
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_window():
+    matplotlib.use("agg")
+
+
+@pytest.fixture(scope="module")
+def reports(chain):
+    torch.manual_seed(0)
+    return {
+        "linear": isometry.analyze(chain(None, 3, 64)),
+        "relu": isometry.analyze(chain(nn.ReLU, 4, 64, gain=2**0.5)),
+        "orthogonal relu": isometry.analyze(chain(nn.ReLU, 3, 64, weights="orthogonal", gain=1.4)),
+        "isometry": isometry.analyze(chain(None, 3, 16, weights="orthogonal")),
+        "chaotic": isometry.analyze(chain(nn.Tanh, 50, 64, gain=2.5)),
+    }
+
+
+def bars(ax):
+    return [p for p in ax.patches if type(p).__name__ == "Rectangle" and p.get_gid() != "floor"]
+
+
+def bar_area(ax):
+    """Total area of the bars; the floor's shade is an axvspan of height one in axes units."""
+    data = [p for p in bars(ax) if p.get_transform().contains_branch(ax.transData)]
+    return sum(p.get_width() * p.get_height() for p in data if p.get_label() == "_nolegend_"
+               or not p.get_label().startswith("below"))  # fmt: skip
+
+
+def labelled(ax, start):
+    handles, labels = ax.get_legend_handles_labels()
+    return [(h, x) for h, x in zip(handles, labels, strict=True) if x.startswith(start)]
+
+
+KINDS = ["linear", "relu", "orthogonal relu", "isometry", "chaotic"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bins", [None, 1, 7])
+def test_the_area_of_the_bars_is_the_resolved_mass(kind, bins, reports):
+    ax = figure.spectrum(reports[kind], bins=bins)
+    assert bar_area(ax) == pytest.approx(reports[kind].spectrum.resolved, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["linear", "relu", "orthogonal relu"])
+def test_the_theory_line_integrates_to_one_minus_its_atoms(kind, reports):
+    report = reports[kind]
+    ax = figure.spectrum(report)
+    ((line, label),) = labelled(ax, f"mean field: {report.theory[0].law}")
+    x, y = line.get_data()
+    atoms = sum(mass for _, mass in report.theory[0].atoms)
+    assert np.trapezoid(y, x) == pytest.approx(1 - atoms, abs=2e-3)
+    assert f"KS {report.theory[0].ks:.3f}" in label
+
+
+@pytest.mark.parametrize("kind", ["relu", "orthogonal relu", "isometry"])
+def test_atoms_are_stems_with_their_mass_in_the_legend(kind, reports):
+    report = reports[kind]
+    ax = figure.spectrum(report)
+    stems = labelled(ax, "mean field: atom")
+    assert len(stems) == len(report.theory[0].atoms)
+    top = ax.get_ylim()[1]
+    for (line, label), (sigma, mass) in zip(stems, report.theory[0].atoms, strict=True):
+        x, y = line.get_data()
+        assert x[0] == x[1]
+        assert y[0] == 0
+        assert y[1] == pytest.approx(0.75 * mass * top)
+        assert f"σ = {sigma:.3g} (mass {mass:.2g})" in label
+        assert ax.get_xlim()[0] < x[0] < ax.get_xlim()[1]
+        if sigma > 0:
+            assert x[0] == pytest.approx(math.log(sigma))
+
+
+def test_the_dead_mass_is_a_stem_at_the_left_edge(reports):
+    report = reports["relu"]
+    ax = figure.spectrum(report)
+    ((line, label),) = labelled(ax, "dead")
+    x, y = line.get_data()
+    left, right = ax.get_xlim()
+    assert left < x[0] < left + 0.05 * (right - left)
+    assert y[1] > 0
+    assert f"mass {report.spectrum.dead:.2g}" in label
+    assert labelled(figure.spectrum(reports["linear"]), "dead") == []
+
+
+def test_the_range_below_the_floor_is_shaded(reports):
+    report = reports["chaotic"]
+    ax = figure.spectrum(report)
+    ((patch, label),) = labelled(ax, "below the floor")
+    box = patch.get_extents().transformed(ax.transData.inverted())
+    assert box.x0 == pytest.approx(ax.get_xlim()[0])
+    assert box.x1 == pytest.approx(math.log(report.spectrum.floor))
+    assert f"mass {report.spectrum.unresolved:.2g}" in label
+    assert labelled(figure.spectrum(reports["linear"]), "below") == []
+
+
+def test_equal_singular_values_are_one_visible_spike(reports):
+    ax = figure.spectrum(reports["isometry"])  # warnings are errors
+    heights = [p.get_height() for p in bars(ax)]
+    assert np.count_nonzero(heights) == 1
+    tall = max(bars(ax), key=lambda p: p.get_height())
+    left, right = ax.get_xlim()
+    assert tall.get_x() <= 0 <= tall.get_x() + tall.get_width()
+    assert tall.get_width() > 0.005 * (right - left)  # two pixels of a figure of 600
+    assert tall.get_height() > 0.5 * ax.get_ylim()[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sigma_of_one_is_marked_and_inside(kind, reports):
+    ax = figure.spectrum(reports[kind])
+    ((line, _),) = labelled(ax, "σ = 1")
+    assert list(line.get_xdata()) == [0, 0]
+    assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1]
+    assert ax.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_title_says_score_dead_fraction_and_verdict(kind, reports):
+    report = reports[kind]
+    ax = figure.spectrum(report)
+    assert f"score {report.score.value:.3g}" in ax.get_title(loc="left")
+    assert f"{report.score.dead:.0%} dead" in ax.get_title(loc="left")
+    assert ax.get_title(loc="right") == report.verdict.status
+    assert ax.get_xlabel() == "log σ  (natural)"
+    assert ax.get_ylabel() == "mass per unit log σ"
+
+
+def test_the_axes_given_are_drawn_on_and_returned(reports):
+    ax = Figure().subplots()
+    assert figure.spectrum(reports["linear"], ax) is ax
+    assert ax.patches
+
+
+def test_no_figure_of_pyplot_is_left_open(reports):
+    before = pyplot.get_fignums()
+    for report in reports.values():
+        figure.spectrum(report)
+    assert pyplot.get_fignums() == before
+
+
+def test_drawing_changes_neither_the_report_nor_the_style(reports):
+    style, text = dict(matplotlib.rcParams), reports["relu"].to_json()
+    figure.spectrum(reports["relu"])
+    assert dict(matplotlib.rcParams) == style
+    assert reports["relu"].to_json() == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_the_picture_can_be_saved(kind, ending, reports, tmp_path):
+    ax = figure.spectrum(reports[kind])
+    ax.figure.savefig(tmp_path / f"picture.{ending}")
+    assert (tmp_path / f"picture.{ending}").stat().st_size > 3000
+
+
+def test_a_name_with_dollars_is_no_formula(reports):
+    from dataclasses import replace
+
+    report = reports["linear"]
+    odd = replace(report, model=replace(report.model, name="$\\frac{$.pt"))
+    ax = figure.spectrum(odd)
+    ax.figure.draw_without_rendering()
+    assert "frac" in ax.get_title(loc="left")

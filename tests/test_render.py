@@ -1,0 +1,159 @@
+"""The report as text and as HTML."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import isometry
+from isometry import Spectrum, render
+
+
+@pytest.fixture(scope="module")
+def report(chain):
+    torch.manual_seed(0)
+    return isometry.analyze(chain(nn.ReLU, 6, 64, gain=1.0), samples=3)
+
+
+def test_the_verdict_comes_first(report):
+    first = str(report).splitlines()[0]
+    assert first == f"{report.verdict.status}  {report.verdict.reason}"
+    assert render.line(report).startswith(f"{report.verdict.status} {report.model.name}: ")
+    assert "\n" not in render.line(report)
+
+
+def test_every_number_that_matters_is_in_the_text(report):
+    text = render.text(report)
+    s = report.score
+    for words in (
+        f"{s.value:.4g}", f"{s.drift:+.4g}", f"{s.spread:.4g}", f"{s.gain:.4g}", f"{s.dead:.1%}",
+        "64 × 64, float64 on cpu", "3 of them", "passed", report.model.name,
+    ):  # fmt: skip
+        assert words in text, words
+    for f in report.findings:
+        assert f.code in text
+        assert f.message in text
+        assert f.fix in text
+    for note in report.notes:
+        assert f"note: {note}" in text
+
+
+def test_a_fix_shared_by_findings_is_written_once(report):
+    first = report.findings[0]
+    twice = replace(report, findings=(first, replace(first, code="ISO103", message="other")))
+    assert render.text(twice).count(first.fix) == 1
+    assert f"as for {first.code}" in render.text(twice)
+
+
+def test_the_self_check_is_told_in_three_words(report):
+    off = replace(report, jacobian=replace(report.jacobian, self_check=None))
+    assert "switched off" in render.text(off)
+    failed = replace(report.jacobian.self_check, failures=("ISO302",))
+    bad = replace(report, jacobian=replace(report.jacobian, self_check=failed))
+    assert "FAILED" in render.text(bad)
+
+
+class Reader(HTMLParser):
+    """Checks that tags nest, and collects them."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_html_escapes_whatever_comes_from_the_model(report):
+    evil = "<script>alert('x')</script> & \"quoted\""
+    everywhere = replace(
+        report,
+        model=replace(report.model, name=evil),
+        verdict=replace(report.verdict, status=evil, reason=evil),
+        findings=tuple(replace(f, code=evil, message=evil, fix=evil) for f in report.findings),
+        notes=(evil,),
+    )
+    html = everywhere._repr_html_()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == []
+    assert set(reader.seen) <= {"div", "p", "b", "table", "tr", "td", "pre", "ul", "li", "br",
+                                "code"}  # fmt: skip
+    assert evil in reader.text
+
+
+def test_html_holds_verdict_score_and_findings(report):
+    html = render.html(report)
+    assert report.verdict.status in html
+    assert f"{report.score.value:.4g}" in html
+    assert all(f.code in html for f in report.findings)
+
+
+# ------------------------------------------------------------------ histogram
+
+
+def rows(spectrum, **options):
+    return render.histogram(spectrum, **options).splitlines()
+
+
+def test_a_histogram_has_a_row_for_every_bin_and_every_mass():
+    s = Spectrum(np.exp(np.linspace(-3, 3, 50)), np.full(50, 0.01), 1e-9, 0.2, 0.3)
+    lines = rows(s)
+    assert len(lines) == 1 + 2 + 12
+    assert "log σ" in lines[0]
+    assert lines[1].split("┤")[0].strip() == "dead"
+    assert lines[2].split("┤")[0].strip() == "floor"
+    assert lines[1].endswith("30%")
+    assert lines[2].endswith("20%")
+    assert lines[3].lstrip().startswith("-2.75")
+    assert lines[-1].lstrip().startswith("+2.75")
+
+
+def test_the_bars_are_in_proportion():
+    s = Spectrum([1.0, np.e], [0.75, 0.25])
+    full, quarter = (line for line in rows(s, rows=2)[1:])
+    assert full.count("█") == 3 * quarter.count("█") + full.count("█") % 3
+    assert full.count("█") == 40
+    assert 13 <= quarter.count("█") <= 14
+
+
+def test_the_smallest_share_is_seen():
+    s = Spectrum([1.0, 1e6], [0.9999, 0.0001])
+    last = rows(s)[-1]
+    assert last.split("┤")[1][0] in "▏▎▍▌▋▊▉█"
+    assert last.endswith("1%")
+
+
+def test_the_longest_row_fits_a_terminal(report):
+    assert max(map(len, render.histogram(report.spectrum).splitlines())) <= 80
+
+
+def test_nothing_resolved_is_drawn_too():
+    assert rows(Spectrum([], [], dead=1.0))[1].endswith("100%")
+
+
+def test_equal_values_are_one_row():
+    s = Spectrum(np.ones(9), np.full(9, 1 / 9))
+    assert sum(line.endswith("%") for line in rows(s)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_unresolved_quantiles_are_not_called_zero(chain, dtype):
+    r = isometry.analyze(chain(nn.Tanh, 50, gain=2.5), dtype=dtype)
+    assert r.spectrum.unresolved > 0.05
+    assert f"5%: <{r.spectrum.floor:.2g}" in render.text(r)

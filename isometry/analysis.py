@@ -180,9 +180,11 @@ def passes(report: Report, min_score: float | None) -> bool:
 
 def failure(report: Report, min_score: float | None) -> str:
     """Say why the gate failed, and the first fix."""
-    asked = "" if min_score is None else f", below the {min_score:g} asked for"
-    first = next((f"; fix: {f.fix}" for f in report.findings if f.severity != "note"), "")
-    return f"{report.verdict.status}: {report.verdict.reason}{asked}{first}"
+    score = report.score.value
+    asked = "" if min_score is None else f"score {score:.3g}, below the {min_score:g} asked for; "
+    # A gate above the usual one can fail with findings that are remarks otherwise.
+    first = next((f"; fix: {f.fix}" for f in report.findings), "")
+    return f"FAIL: {asked}{report.verdict.reason}{first}"
 
 
 def spectrum(

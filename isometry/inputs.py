@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isometry.errors import InputError, MeasurementError
+from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.jacobian.context import measuring, modules_of, unwrap
 from isometry.jacobian.function import call, pure_function
+from isometry.memory import default_budget, format_size
 
 _PROBED = 32  # rows looked at to learn whether the first dimension is a batch
 
@@ -45,6 +46,12 @@ def gaussian_inputs(
         )
     if not 0 < scale < float("inf"):
         raise InputError(f"the input scale must be positive and finite, got {scale}")
+    needed = 8 * samples * math.prod(shape)
+    if needed > (budget := default_budget(torch.device("cpu"))):
+        raise MemoryBudgetError(
+            f"{samples} inputs of shape {tuple(shape)} need {format_size(needed)}, more than the "
+            f"{format_size(budget)} allowed: give a smaller shape or fewer samples"
+        )
     g = torch.Generator(device="cpu").manual_seed(seed)
     return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64)
 

@@ -304,6 +304,11 @@ def _measure(
         raise InputError("there is no input to measure at")
     if not check_itself:
         notes.append("the self-check was switched off: wrong derivatives would go unnoticed")
+    if any(c.difference_error is None for c in checks):
+        notes.append(
+            "finite differences cannot tell whether the derivative is right: it is below their "
+            "rounding noise, or they do not converge; the other tests of the self-check ran"
+        )
     worst = max(checks, key=lambda c: (len(c.failures), c.kink), default=None)
     return _Measured(pooled(spectra), spectra, max(ranks), worst, notes, first)
 

@@ -53,7 +53,7 @@ def gaussian_inputs(
             f"{format_size(budget)} allowed: give a smaller shape or fewer samples"
         )
     g = torch.Generator(device="cpu").manual_seed(seed)
-    return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64)
+    return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64, device="cpu")
 
 
 def infer_shape(model: object) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ class SelfCheck:
     Attributes
     ----------
     repeatable : bool
-        Two forward passes at the same input gave the same output.
+        Two forward passes at the same input gave the same output, to within 20 √eps.
     adjoint_error : float or None
         |⟨u, J v⟩ − ⟨Jᵀu, v⟩| over its typical size ‖J v‖‖u‖/√m, J v by forward mode and
         Jᵀu by reverse mode, for Gaussian u and v.
@@ -20,7 +20,8 @@ class SelfCheck:
         Relative distance between the dense Jacobian's product with a Gaussian vector and the
         same product taken by the other mode of differentiation.
     difference_error : float or None
-        Relative distance between J v and a central difference in float64, beyond its noise.
+        Relative distance between J v and a central difference in float64; None when no
+        difference can tell, because J v is below its rounding noise or none converges.
     kink : bool
         The central difference disagrees at the input but agrees beside it: the input sits on
         a kink of the network, where the derivative is one of several.

@@ -22,6 +22,7 @@ from isometry.jacobian.operator import AD_ERRORS, Jacobian
 # Elementwise operations whose derivative is exactly zero on a whole interval.
 _FLAT = (
     "ReluBackward",
+    "ClampBackward",
     "ThresholdBackward",
     "HardtanhBackward",
     "HardsigmoidBackward",
@@ -109,7 +110,10 @@ def _children(node: Any) -> list[Any]:
 def _output_shape(node: Any) -> tuple[int, ...] | None:
     # Private, absent in some releases: without it nothing is claimed.
     metadata = getattr(node, "_input_metadata", None)
-    return tuple(metadata[0].shape) if metadata is not None and len(metadata) == 1 else None
+    if metadata is None or len(metadata) != 1:
+        return None
+    shape = tuple(metadata[0].shape)
+    return (*shape, 2) if metadata[0].dtype.is_complex else shape  # a complex entry is two reals
 
 
 def _alive_units(node: Any, shape: tuple[int, ...], like: Tensor) -> int:

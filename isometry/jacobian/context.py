@@ -5,7 +5,10 @@ Everything changed here is put back on leaving, also after an error.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -16,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+_one_at_a_time = threading.RLock()
 _held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
 
 
@@ -36,8 +40,27 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
 
 
 def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
-    """Return all modules inside a network; a plain function has none."""
-    return tuple(model.modules()) if isinstance(model, nn.Module) else ()
+    """Return all modules inside a network; for a function, inside what it refers to."""
+    roots = [model] if isinstance(model, nn.Module) else _referred_to(model)
+    return tuple(dict.fromkeys(m for root in roots for m in root.modules()))
+
+
+def _referred_to(function: Callable[..., object]) -> list[nn.Module]:
+    """Modules that a function closes over, is bound to, has as arguments or names globally."""
+    if isinstance(function, functools.partial):
+        parts = (function.func, *function.args, *function.keywords.values())
+        inner = [m for part in parts if callable(part) for m in _referred_to(part)]
+        return [*inner, *(part for part in parts if isinstance(part, nn.Module))]
+    held: list[object] = [
+        getattr(function, "__self__", None),
+        *getattr(function, "__dict__", {}).values(),
+    ]
+    try:
+        names = inspect.getclosurevars(inspect.unwrap(function))
+        held += [*names.nonlocals.values(), *names.globals.values()]
+    except TypeError:  # not a Python function
+        pass
+    return [part for part in held if isinstance(part, nn.Module)]
 
 
 @contextmanager
@@ -49,12 +72,14 @@ def measuring(modules: Sequence[nn.Module], device: torch.device) -> Iterator[No
     if _held.get() is modules and modules:
         yield
         return
-    token = _held.set(modules)
-    try:
-        with _held_still(modules, device):
-            yield
-    finally:
-        _held.reset(token)
+    # One measurement at a time: weights are lent to the model and some flags are global.
+    with _one_at_a_time:
+        token = _held.set(modules)
+        try:
+            with _held_still(modules, device):
+                yield
+        finally:
+            _held.reset(token)
 
 
 @contextmanager
@@ -63,6 +88,7 @@ def _held_still(modules: Sequence[nn.Module], device: torch.device) -> Iterator[
         stack.enter_context(_random_state_kept(device))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
         # The fused attention kernels have no forward-mode and no second derivative.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_attention_fast_path_off())
@@ -70,21 +96,30 @@ def _held_still(modules: Sequence[nn.Module], device: torch.device) -> Iterator[
         if device.type == "cpu" and any(isinstance(m, nn.LSTM) for m in modules):
             # The oneDNN LSTM has no forward-mode derivative; elsewhere oneDNN is faster.
             stack.enter_context(_onednn_off())
-        stack.enter_context(_evaluating(modules))
+        stack.enter_context(_attributes_kept(modules))
+        for m in modules:
+            if m.training:  # the flag itself: eval() may be overridden and do more
+                m.training = False
         yield
 
 
 @contextmanager
-def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    # The flag itself is set: eval() may be overridden and do more.
-    training = [m for m in modules if m.training]
+def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back every attribute of the modules: flags, caches written in forward, weight lists."""
+    tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    inner = ("_parameters", "_buffers", "_modules")
+    tables += [t[name] for t in tables for name in inner if name in t]
+    before = [dict(t) for t in tables]
+    script = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
     try:
-        for m in training:
-            m.training = False
         yield
     finally:
-        for m in training:
-            m.training = True
+        for table, kept in zip(tables, before, strict=True):
+            for name in table.keys() - kept.keys():
+                del table[name]
+            table.update(kept)
+        for m, training in script:
+            m.training = training
 
 
 @contextmanager
@@ -123,11 +158,15 @@ def _onednn_off() -> Iterator[None]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    # TF32 keeps ten bits of mantissa and is on by default for convolutions on GPUs.
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32, cudnn.allow_tf32 = False, False
+    # TF32 keeps ten bits of mantissa and is on by default for convolutions on GPUs. Not by
+    # allow_tf32: reading that raises once the user has set the newer flags.
+    backends: Any = torch.backends
+    places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    before = [place.fp32_precision for place in places]
     try:
+        for place in places:
+            place.fp32_precision = "ieee"
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

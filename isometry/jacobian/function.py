@@ -49,24 +49,20 @@ class _LentWeights:
         fixed: dict[int, Tensor] = {}
         self._weights = _slots([m._parameters for m in modules], fixed, dtype, device)
         self._buffers = _slots([m._buffers for m in modules], fixed, dtype, device)
-        # Recurrent layers keep their weights in a second list, renewed when they change.
-        self._flat = [m for m in modules if isinstance(m, nn.RNNBase)]
 
     def __enter__(self) -> None:
+        # All that can fail comes before the first slot is touched.
+        clones = {id(tensor): tensor.clone() for _, _, tensor in self._buffers}
         self._own = [(slots, name, slots[name]) for slots, name, _ in self._weights]
         self._own += [(slots, name, slots[name]) for slots, name, _ in self._buffers]
-        self._own_flat = [(m, m._flat_weights, m._flat_weight_refs) for m in self._flat]
         for slots, name, tensor in self._weights:
             slots[name] = tensor
-        clones = {id(tensor): tensor.clone() for _, _, tensor in self._buffers}
         for slots, name, tensor in self._buffers:
             slots[name] = clones[id(tensor)]
 
     def __exit__(self, *_: object) -> None:
         for slots, name, tensor in self._own:
             slots[name] = tensor
-        for m, weights, references in self._own_flat:
-            m._flat_weights, m._flat_weight_refs = weights, references
 
 
 _Slots = dict[str, Tensor | None]
@@ -111,7 +107,10 @@ def _fixed(name: str, t: Tensor, dtype: torch.dtype, device: torch.device) -> Te
         raise InputError(f"{name!r} has no shape yet (lazy layer): call the model once first")
     if t.is_meta:
         raise InputError(f"{name!r} has no values (meta device): load the model's weights first")
-    dtype = dtype if t.is_floating_point() else t.dtype
+    if t.is_complex():
+        dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+    elif not t.is_floating_point():
+        dtype = t.dtype
     return t.detach().to(device=device, dtype=dtype, copy=True)
 
 

@@ -28,8 +28,9 @@ AD_ERRORS = (RuntimeError, NotImplementedError, TypeError, ValueError)
 # One vector of a block holds a few intermediate tensors of the network at a time.
 _TENSORS_ALIVE = 4
 _WIDEST_BLOCK = 1024
-# Intermediate tensors seldom exceed input and output by more; past it they are measured.
-_USUAL_GROWTH = 64
+# Intermediate tensors do not exceed input and output by more: where this much would not fit,
+# they are measured.
+_USUAL_GROWTH = 4096
 
 
 class Jacobian:

@@ -45,7 +45,7 @@ def push_by_reverse(f: PureFunction, x: Tensor) -> Block:
     """
     y = f(x)
     g = torch.Generator(device="cpu").manual_seed(0)
-    u = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
+    u = torch.randn(y.shape, generator=g, dtype=torch.float64, device="cpu").to(y)
     second = vjp(lambda w: vjp(f, x)[1](w)[0], u)[1]
     return lambda v: vmap(lambda one: second(one)[0])(v)
 
@@ -56,5 +56,5 @@ def _load_forward_rules() -> None:
     # function; where warnings are errors that would look like a network without such rules.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        one = torch.ones(())
+        one = torch.ones((), device="cpu")
         jvp(torch.neg, (one,), (one,))

@@ -18,9 +18,9 @@ from isometry.jacobian.function import PureFunction, call, pure_function
 from isometry.jacobian.operator import Jacobian, Session
 from isometry.trust import SelfCheck
 
-# Relative steps of the central difference; the first that agrees within its noise decides.
-_STEPS = (1e-6, 1e-4, 1e-3, 1e-7, 1e-8, 1e-9)
-_ROUNDING = 50.0  # rounding noise of one forward pass, in units of eps times the output
+# Steps of the central difference, relative to the input: a network may bend on any scale.
+_STEPS = tuple(10.0**-k for k in (6, 5, 7, 4, 8, 3, 9, 2, 10, 11, 12, 13))
+_ROUNDING = 20.0  # rounding noise of one forward pass, in units of eps times the output
 _JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
 
 
@@ -48,13 +48,14 @@ def self_check(jacobian: Jacobian, dense: Tensor | None = None, *, seed: int = 0
     adjoint = None if jv is None else _adjoint_error(vectors, jv, jtu)
     against_dense = None if dense is None else _dense_error(dense, vectors, jv, jtu)
     difference = _difference_error(jacobian, jacobian.x, vectors, jv, jtu)
-    kink = difference > _difference_tolerance(jacobian) and _agrees_beside(jacobian, vectors)
+    disagrees = difference is not None and difference > _difference_tolerance(jacobian)
+    kink = disagrees and _agrees_beside(jacobian, vectors)
     failures = []
     if not repeatable:
         failures.append("ISO301")
     if any(e is not None and not e <= _tolerance(jacobian) for e in (adjoint, against_dense)):
         failures.append("ISO302")
-    if not difference <= _difference_tolerance(jacobian) and not kink:
+    if disagrees and not kink:
         failures.append("ISO303")
     return SelfCheck(repeatable, adjoint, against_dense, difference, kink, tuple(failures))
 
@@ -64,9 +65,15 @@ class _Vectors:
 
     def __init__(self, jacobian: Jacobian, seed: int) -> None:
         g = torch.Generator(device="cpu").manual_seed(seed)
-        self.v = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64).to(jacobian.x)
-        self.u = torch.randn(jacobian.output_shape, generator=g, dtype=torch.float64).to(jacobian.x)
-        self.direction = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64)
+        self.v = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64, device="cpu").to(
+            jacobian.x
+        )
+        self.u = torch.randn(
+            jacobian.output_shape, generator=g, dtype=torch.float64, device="cpu"
+        ).to(jacobian.x)
+        self.direction = torch.randn(
+            jacobian.x.shape, generator=g, dtype=torch.float64, device="cpu"
+        )
 
 
 def _push_or_none(s: Session, v: Tensor) -> Tensor | None:
@@ -96,32 +103,42 @@ def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
         jv, jtu = _push_or_none(s, vectors.v), s.pull(vectors.u[None])[0]
     if jv is not None and _adjoint_error(vectors, jv, jtu) > _tolerance(jacobian):
         return False
-    return _difference_error(jacobian, beside, vectors, jv, jtu) <= _difference_tolerance(jacobian)
+    error = _difference_error(jacobian, beside, vectors, jv, jtu)
+    return error is not None and error <= _difference_tolerance(jacobian)
 
 
 def _difference_error(
     jacobian: Jacobian, at: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor
-) -> float:
-    """Smallest error over the steps; compares ⟨u, ·⟩ where only reverse mode exists."""
+) -> float | None:
+    """Relative error against central differences, or None when they cannot tell.
+
+    A step whose rounding noise could hide the error tells nothing. One step that agrees
+    acquits; to convict, two steps must agree with each other and not with J v, since a
+    network that bends within the smallest usable step lets no difference converge.
+    """
+    tolerance = _difference_tolerance(jacobian)
+    seen: list[Tensor] = []
+    best, settled = math.inf, False
     with measuring(jacobian.modules, jacobian.device):
         f, x = _in_double(jacobian, at)
-        v = vectors.v.to(x)
-        best = float("inf")
+        v, u = vectors.v.to(x), vectors.u.to(x)
+        # Where only reverse mode exists, ⟨u, ·⟩ of both sides is compared.
+        expected = torch.sum(jtu.to(x) * v) if jv is None else jv.to(x)
+        size = _norm(jtu.to(x) if jv is None else expected)
         for relative in _STEPS:
             h = relative * _scale(x)
             ahead, behind = call(f, x + h * v).detach(), call(f, x - h * v).detach()
             slope = (ahead - behind) / (2 * h)
             noise = _ROUNDING * torch.finfo(x.dtype).eps * _norm(ahead) / h
-            if jv is not None:
-                gap, size = _norm(slope - jv.to(x)), _norm(jv.to(x))
-            else:
-                gap = (torch.sum(vectors.u.to(x) * slope) - torch.sum(jtu * vectors.v)).abs()
-                size = _norm(jtu.to(x))
-            if torch.isfinite(gap):
-                best = min(best, _ratio((gap - noise).clamp(min=0), size))
-            if best <= _difference_tolerance(jacobian):
-                break
-        return best
+            slope = torch.sum(u * slope) if jv is None else slope
+            if not noise <= tolerance * torch.maximum(size, _norm(slope)):
+                continue
+            best = min(best, _ratio(_norm(slope - expected), size))
+            if best <= tolerance:
+                return best
+            settled |= any(_distance(slope, other) <= tolerance for other in seen)
+            seen.append(slope)
+    return best if settled else None
 
 
 def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:

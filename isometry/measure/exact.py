@@ -15,6 +15,9 @@ from isometry.jacobian.function import weights_not_finite
 from isometry.jacobian.operator import Jacobian
 from isometry.spectrum import Spectrum
 
+# Entries between these need no scaling before their singular values are taken, in float32 too.
+_SMALL, _LARGE = 1e-12, 1e12
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -73,6 +76,9 @@ def exact(
         # Full rank in the numbers needs no proof from the structure.
         full = Bottleneck(len(values), len(values))
         caps = full if values[-1] > floor else bottleneck(jacobian)
+        if caps.alive < np.count_nonzero(values > floor):
+            jacobian.notes.append("the structure's bound on the rank was contradicted and ignored")
+            caps = full
     resolved = values[: caps.alive]
     resolved = resolved[resolved > floor]
     spectrum = Spectrum(
@@ -87,7 +93,8 @@ def exact(
 
 
 def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.float64]:
-    scale = dense.abs().max()  # one pass finds NaN, infinities and zero alike
+    lowest, highest = torch.aminmax(dense)  # one pass finds NaN, infinities and zero alike
+    scale = torch.maximum(-lowest, highest)
     if not torch.isfinite(scale):
         bad = int((~torch.isfinite(dense)).sum())
         raise MeasurementError(
@@ -102,6 +109,8 @@ def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.floa
         )
     if dense.dtype in (torch.bfloat16, torch.float16):  # no LAPACK routine takes them
         dense, scale = dense.float(), scale.float()
-    # Scaled to order one: denormal numbers are slow, and flushed on some platforms.
-    values = torch.linalg.svdvals(dense / scale).double().cpu() * float(scale)
+    if not _SMALL < scale < _LARGE:
+        # Denormal numbers are slow, and flushed on some platforms; squares must not overflow.
+        return np.asarray(torch.linalg.svdvals(dense / scale).double().cpu() * float(scale))
+    values = torch.linalg.svdvals(dense).double().cpu()
     return np.asarray(values.numpy())

@@ -101,9 +101,10 @@ def analyze(
     built = _read(unwrap(model))
     overall = score(m.spectrum, m.spectra)
     predictions, why_none = theory.predict(built, m.spectrum)
-    rms = float(torch.stack([v.detach().double().square().mean().cpu() for v in inputs]).mean())
+    squares = [v.detach().double().square().mean().cpu() for v in inputs]
+    variance = float(torch.stack(squares).mean())
     verdict, findings = diagnosis.diagnose(
-        diagnosis.Evidence(m.spectrum, overall, built, m.rank, rms, m.check)
+        diagnosis.Evidence(m.spectrum, overall, built, m.rank, variance, m.check)
     )
     first = m.jacobian
     return Report(
@@ -112,7 +113,7 @@ def analyze(
             source=input_source or ("given" if x is not None else "Gaussian noise"),
             shape=tuple(inputs[0].shape),
             samples=len(inputs),
-            rms=rms**0.5,
+            rms=variance**0.5,
         ),
         jacobian=JacobianInfo(
             shape=first.shape,

@@ -33,6 +33,8 @@ class Chain:
     ----------
     weights : tuple of ndarray, each (n_out, n_in), float64
         In the order in which they act on the input.
+    biases : tuple of ndarray
+        Of those layers that have one.
     activation : str or None
         Class name of the activation, None for a linear network.
     activations : int
@@ -40,6 +42,7 @@ class Chain:
     """
 
     weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
     activation: str | None
     activations: int
 
@@ -51,7 +54,9 @@ class Anatomy:
     Attributes
     ----------
     kinds : tuple of str
-        Class name of every weight layer, in registration order.
+        The stock class of every weight layer, as `torch.nn` calls it, in registration order.
+    plain_weights : bool
+        Whether every one of them can be scaled in place: no weight is computed from others.
     activations : tuple of str
         Distinct class names of activations, in registration order.
     chain : Chain or None
@@ -60,6 +65,7 @@ class Anatomy:
     """
 
     kinds: tuple[str, ...]
+    plain_weights: bool
     activations: tuple[str, ...]
     chain: Chain | None
     why_not_chain: str
@@ -68,11 +74,13 @@ class Anatomy:
 def read(model: object) -> Anatomy:
     """Read a network's modules; a callable that is not a module has none."""
     if not isinstance(model, nn.Module):
-        return Anatomy((), (), None, "a function, not a module, was given")
-    kinds = tuple(type(m).__name__ for m in model.modules() if isinstance(m, _WEIGHTS))
+        return Anatomy((), False, (), None, "a function, not a module, was given")
+    layers = [m for m in model.modules() if isinstance(m, _WEIGHTS)]
+    kinds = tuple(next(k.__name__ for k in _WEIGHTS if isinstance(m, k)) for m in layers)
+    plain = all("weight" in m._parameters for m in layers)
     activations = dict.fromkeys(type(m).__name__ for m in model.modules() if is_activation(m))
     chain, why = _read_chain(model)
-    return Anatomy(kinds, tuple(activations), chain, why)
+    return Anatomy(kinds, plain, tuple(activations), chain, why)
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -84,13 +92,15 @@ def is_activation(module: nn.Module) -> bool:
 
 def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
     layers = [layer for layer in _flat(model) if not isinstance(layer, _TRANSPARENT)]
-    weights = tuple(_numpy(layer.weight) for layer in layers if isinstance(layer, nn.Linear))
     names = [type(layer).__name__ for layer in layers if is_activation(layer)]
     for layer in layers:
-        if not (isinstance(layer, nn.Linear) or is_activation(layer)):
+        if not (_is_plain(layer) or is_activation(layer)):
             return None, f"it holds a {type(layer).__name__}, beyond plain chains of Linear layers"
-    if not weights:
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if not linear:
         return None, "it has no Linear layer"
+    if len(set(linear)) < len(linear):
+        return None, "a layer occurs in it more than once"
     if len(set(names)) > 1:
         return None, f"its activations differ: {', '.join(sorted(set(names)))}"
     if names:
@@ -98,7 +108,20 @@ def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
         alternating = [is_activation(layer) for layer in layers]
         if alternating != [i % 2 == 1 for i in range(len(layers))]:
             return None, "weights and activations do not alternate"
-    return Chain(weights, names[0] if names else None, len(names)), ""
+    weights = tuple(_numpy(layer.weight) for layer in linear)
+    biases = tuple(_numpy(layer.bias) for layer in linear if layer.bias is not None)
+    return Chain(weights, biases, names[0] if names else None, len(names)), ""
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is a Linear that does what Linear layers do."""
+    return (
+        isinstance(layer, nn.Linear)
+        and type(layer).forward is nn.Linear.forward
+        and "weight" in layer._parameters
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+    )
 
 
 def _flat(module: nn.Module) -> list[nn.Module]:

@@ -64,8 +64,8 @@ def _verdict(e: Evidence, findings: list[Finding]) -> Verdict:
     causes = [rule(f.code).title for f in findings if f.severity != "note"]
     if status == "PASS":
         reason = (
-            f"gain {_factor(e.score.gain)}, singular values within a factor of "
-            f"{_factor(math.exp(e.score.spread))} of their mean (score {value:.3f})"
+            f"gain {e.score.gain:.3g}, singular values within a factor of "
+            f"{_factor(e.score.spread)} of their mean (score {value:.3f})"
         )
     else:
         reason = f"{' and '.join(causes) or 'far from isometric'} (score {value:.2g})"
@@ -73,19 +73,18 @@ def _verdict(e: Evidence, findings: list[Finding]) -> Verdict:
 
 
 def _gain(e: Evidence) -> list[Finding]:
-    """Judge the gain, not the drift: a random direction grows by √E[σ²]."""
+    """Judge the gain, not the drift: mean log σ can be negative in a network that explodes."""
     gain, layers = e.score.gain, len(e.anatomy.kinds)
     if gain == 0 or not abs(math.log(gain)) > _NOTABLE:
         return []
-    code, verb = ("ISO101", "shrinks") if gain < 1 else ("ISO102", "grows")
-    factor = max(gain, 1 / gain)
-    rate = f", {_factor(factor ** (1 / layers))} per weight layer" if layers else ""
+    code, verb = ("ISO101", "shrink") if gain < 1 else ("ISO102", "grow")
+    size = abs(math.log(gain))
+    rate = f", {_factor(size / layers)} per weight layer" if layers else ""
     message = (
-        f"a random direction {verb} by {_factor(factor)} from input to output{rate} "
-        f"(mean log σ = {e.score.drift:+.3g})"
+        f"signals {verb} by a factor of {_factor(size)} from input to output{rate} "
+        f"(root mean square σ; mean log σ = {e.score.drift:+.3g})"
     )
-    fix = remedy.reinitialise(e.anatomy, e.input_variance)
-    return [_finding(code, _severity(e), message, fix or _rescale(e))]
+    return [_finding(code, _severity(e), message, _recipe(e, code))]
 
 
 def _spread(e: Evidence) -> list[Finding]:
@@ -95,11 +94,20 @@ def _spread(e: Evidence) -> list[Finding]:
     lo, hi = e.score.quantiles[0][1], e.score.quantiles[-1][1]
     lowest = f"{lo:.3g}" if lo or not e.spectrum.unresolved else f"below {e.spectrum.floor:.2g}"
     message = (
-        f"singular values differ by a factor of {_factor(math.exp(spread))} (one standard "
+        f"singular values differ by a factor of {_factor(spread)} (one standard "
         f"deviation of log σ = {spread:.3g}; 5 % to 95 %: {lowest} … {hi:.3g})"
     )
-    fix = remedy.reinitialise(e.anatomy, e.input_variance)
-    return [_finding("ISO103", _severity(e), message, fix or rule("ISO103").remedy)]
+    return [_finding("ISO103", _severity(e), message, _recipe(e, "ISO103"))]
+
+
+def _recipe(e: Evidence, code: str) -> str:
+    """Return code to paste for a network in trouble; words for one that is well."""
+    if _severity(e) == "note":
+        return rule(code).remedy
+    code_to_paste = remedy.reinitialise(e.anatomy, e.input_variance)
+    if code_to_paste is None and code != "ISO103":
+        code_to_paste = remedy.rescale(e.anatomy, e.score.gain)
+    return code_to_paste or rule(code).remedy
 
 
 def _dead(e: Evidence) -> list[Finding]:
@@ -152,10 +160,6 @@ def _worst(check: SelfCheck) -> float:
     return max(check.adjoint_error or 0.0, check.dense_error or 0.0)
 
 
-def _rescale(e: Evidence) -> str:
-    return remedy.rescale(e.anatomy, e.score.gain) if e.anatomy.kinds else rule("ISO101").remedy
-
-
 def _status(e: Evidence) -> str:
     if e.score.value < FAIL_BELOW or e.score.gain >= EXPLODES_FROM:
         return "FAIL"
@@ -171,5 +175,9 @@ def _finding(code: str, severity: str, message: str, fix: str) -> Finding:
     return Finding(code=code, severity=severity, message=message, where=_WHOLE, fix=fix)
 
 
-def _factor(value: float) -> str:
-    return f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
+def _factor(logarithm: float) -> str:
+    """Write e^logarithm, also where it leaves the range of floating point."""
+    if logarithm < math.log(1e4):
+        return f"{math.exp(logarithm):.3g}"
+    power, fraction = divmod(logarithm / math.log(10), 1)
+    return f"{10**fraction:.1f}e+{int(power):02d}"

@@ -49,8 +49,8 @@ def gaussian_inputs(
     needed = 8 * samples * math.prod(shape)
     if needed > (budget := default_budget(torch.device("cpu"))):
         raise MemoryBudgetError(
-            f"{samples} inputs of shape {tuple(shape)} need {format_size(needed)}, more than the "
-            f"{format_size(budget)} allowed: give a smaller shape or fewer samples"
+            f"{samples} inputs of shape {tuple(shape)} need {format_size(needed)} of memory, more than "
+            f"the {format_size(budget)} allowed: give a smaller shape or fewer samples"
         )
     g = torch.Generator(device="cpu").manual_seed(seed)
     return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64, device="cpu")

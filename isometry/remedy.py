@@ -14,10 +14,11 @@ from isometry.anatomy import Anatomy
 # Fixed point at which tanh networks are started: small enough that a hundred layers stay
 # near their linear range, large enough that they compute something (σ_w² = 1 + 2q*).
 _Q_STAR = 0.02
+_LARGEST_EXPONENT = 20.0  # a factor beyond e^20 per layer is no repair
 
 
 def reinitialise(anatomy: Anatomy, input_variance: float) -> str | None:
-    """Return a snippet that makes a plain chain as isometric as its activation allows.
+    """Return a snippet that makes a plain chain far more isometric than random weights do.
 
     Parameters
     ----------
@@ -28,52 +29,64 @@ def reinitialise(anatomy: Anatomy, input_variance: float) -> str | None:
     Returns
     -------
     str or None
-        None when no recipe is known for this kind of network.
+        None when no recipe is known: not a chain, another activation, or a layer wider than
+        its input (what a widening layer gains, a later narrowing one throws away).
     """
-    if anatomy.chain is None:
+    chain = anatomy.chain
+    if chain is None or any(w.shape[0] > w.shape[1] for w in chain.weights):
         return None
-    activation = anatomy.chain.activation
-    if activation is None:
-        return _orthogonal(1.0)
-    if activation == "ReLU":
-        return _orthogonal(math.sqrt(2))
-    if activation == "Tanh" and len(anatomy.chain.weights) > 1 and input_variance > 0:
-        return _critical_tanh(input_variance)
-    return None
+    depth, std = len(chain.weights), 0.0
+    if chain.activation is None:
+        gains = [1.0] * depth
+    elif chain.activation == "ReLU":
+        # Each mask halves E[σ²]; a last layer without one has nothing to make up for.
+        gains = [math.sqrt(2)] * chain.activations + [1.0] * (depth - chain.activations)
+    elif chain.activation == "Tanh" and depth > 1 and input_variance > 0:
+        gains, std = _critical_gains(depth, input_variance)
+    else:
+        return None
+    inner = f"[{gains[1]:.6g}] * {depth - 2} + " if depth > 2 else ""
+    last = f"[{gains[-1]:.6g}]" if depth > 1 else "[]"
+    return (
+        f"gains = [{gains[0]:.6g}] + {inner}{last}; "
+        "layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]; "
+        "[(torch.nn.init.orthogonal_(m.weight, gain=g), m.bias is not None and "
+        f"torch.nn.init.normal_(m.bias, std={std:.4g})) for m, g in zip(layers, gains)]"
+    )
 
 
-def rescale(anatomy: Anatomy, gain: float) -> str:
-    """Return a snippet that divides each of the L weights by its share gain^(1/L)."""
-    factor = gain ** (-1 / max(1, len(anatomy.kinds)))
+def rescale(anatomy: Anatomy, gain: float) -> str | None:
+    """Return a snippet that divides each of the L weights by its share gain^(1/L).
+
+    A first step only: activations that are not homogeneous answer with another gain.
+
+    Returns
+    -------
+    str or None
+        None without weights that can be scaled in place (normalised, parametrised).
+    """
+    if not anatomy.kinds or not anatomy.plain_weights:
+        return None
+    exponent = -math.log(gain) / len(anatomy.kinds)
+    if abs(exponent) > _LARGEST_EXPONENT:
+        return None
     kinds = ", ".join(f"torch.nn.{k}" for k in dict.fromkeys(anatomy.kinds))
     return (
-        f"[m.weight.data.mul_({factor:.4g}) for m in model.modules() if isinstance(m, ({kinds},))]"
+        f"[m.weight.data.mul_({math.exp(exponent):.4g}) for m in model.modules() "
+        f"if isinstance(m, ({kinds},))]  # a first step: measure again"
     )
 
 
-def _orthogonal(gain: float) -> str:
-    return (
-        f"[(torch.nn.init.orthogonal_(m.weight, gain={gain:.6g}), "
-        "m.bias is not None and torch.nn.init.zeros_(m.bias)) "
-        "for m in model.modules() if isinstance(m, torch.nn.Linear)]"
-    )
-
-
-def _critical_tanh(input_variance: float) -> str:
-    """Orthogonal weights at criticality, the first layer scaled to the fixed point q*.
+def _critical_gains(depth: int, input_variance: float) -> tuple[list[float], float]:
+    """Orthogonal gains and σ_b at criticality, the first layer scaled to the fixed point q*.
 
     With g the gain of the first layer, σ_w that of the others and D the slopes, of mean
     square 1/σ_w² at criticality, the map is isometric when the last gain is σ_w/g.
     """
     sw2, sb2 = critical_tanh(_Q_STAR)
     first = math.sqrt((_Q_STAR - sb2) / input_variance)
-    last = math.sqrt(sw2) / first
-    return (
-        "ws = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]; "
-        f"gains = [{first:.6g}] + [{math.sqrt(sw2):.6g}] * (len(ws) - 2) + [{last:.6g}]; "
-        "[(torch.nn.init.orthogonal_(m.weight, gain=g), m.bias is not None and "
-        f"torch.nn.init.normal_(m.bias, std={math.sqrt(sb2):.4g})) for m, g in zip(ws, gains)]"
-    )
+    inner = [math.sqrt(sw2)] * (depth - 2)
+    return [first, *inner, math.sqrt(sw2) / first], math.sqrt(sb2)
 
 
 def critical_tanh(q_star: float) -> tuple[float, float]:

@@ -27,8 +27,8 @@ class Score:
     spread : float
         Standard deviation of log σ over the resolved directions; 0 is ideal.
     gain : float
-        √E[σ²] over all directions: the factor by which the norm of a random perturbation
-        grows.
+        √E[σ²] = ‖J‖_F / √r over all directions. For square J it is the factor by which the
+        norm of a random perturbation grows, in root mean square.
     condition : float
         σ_max / σ_min, infinite where a direction is dead or unresolved.
     quantiles : tuple of (float, float)

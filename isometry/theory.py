@@ -23,7 +23,8 @@ _NAMES = {"gaussian": "Gaussian", "orthogonal": "orthogonal"}
 _ORTHOGONAL = 1e-4
 # n times the Kolmogorov–Smirnov distance of one square i.i.d. matrix from its limit is of
 # order one (eigenvalue rigidity); trained or structured matrices exceed this by far.
-_IID = 5.0
+_IID = 4.0
+_SMALLEST = 24  # a narrower matrix cannot tell its ensemble
 
 
 def predict(anatomy: Anatomy, spectrum: Spectrum) -> tuple[list[Prediction], list[str]]:
@@ -54,6 +55,8 @@ def _law(anatomy: Anatomy) -> Law:
         raise TheoryError(
             f"the law of a {chain.activation} chain has no closed form (linear and ReLU chains do)"
         )
+    if chain.activation == "ReLU" and not all(map(_centred, chain.biases)):
+        raise TheoryError("its biases are not centred, so its ReLUs do not pass half of the units")
     ensemble, log_scale = _ensemble(chain)
     depth = len(chain.weights)
     name = f"{depth}-layer {chain.activation or 'linear'} chain, {_NAMES[ensemble]} weights, n → ∞"
@@ -67,11 +70,16 @@ def _ensemble(chain: Chain) -> tuple[Ensemble, float]:
     if ensemble is None:
         raise TheoryError(
             "its weights are neither all orthogonal nor all like independent random entries "
-            "(trained or structured weights)"
+            "(trained, structured, or too narrow to tell)"
         )
     n = chain.weights[0].shape[0]
     log_scale = sum(0.5 * np.log(n * np.mean(w**2)) for w in chain.weights)
     return ensemble, float(log_scale)
+
+
+def _centred(bias: Array) -> bool:
+    """Whether the mean of the biases is within four standard errors of zero."""
+    return bool(abs(bias.mean()) <= 4 * bias.std() / np.sqrt(len(bias)))
 
 
 def recognise(weight: Array) -> Ensemble | None:
@@ -86,7 +94,7 @@ def recognise(weight: Array) -> Ensemble | None:
     sigma = np.linalg.svd(weight, compute_uv=False)
     n = len(sigma)
     rms = np.sqrt(np.mean(sigma**2))
-    if not rms > 0:
+    if not rms > 0 or (n < _SMALLEST and np.ptp(sigma) > _ORTHOGONAL * rms):
         return None
     if np.all(np.abs(sigma / rms - 1) < _ORTHOGONAL):
         return "orthogonal"

@@ -162,7 +162,7 @@ def test_a_network_that_fails_raises_verdict_and_fix_with_the_report():
 
 
 def test_a_score_asked_for_is_the_only_gate():
-    with pytest.raises(NotIsometricError, match=r"PASS: .*below the 0.999 asked for"):
+    with pytest.raises(NotIsometricError, match=r"^FAIL: score .*below the 0.999 asked for"):
         isometry.check(nn.Linear(8, 8), min_score=0.999)
     score = isometry.analyze(shrinking()).score.value
     assert isometry.check(shrinking(), min_score=score / 2).verdict.status == "FAIL"

@@ -55,7 +55,7 @@ def test_a_vanishing_network_is_told_so(data_model, digit):
     assert report.verdict.reason.startswith("signals vanish")
     first = report.findings[0]
     assert (first.code, first.severity) == ("ISO101", "error")
-    assert "shrinks by" in first.message
+    assert "shrink by a factor of" in first.message
 
 
 def test_an_exploding_network_is_told_so():
@@ -67,7 +67,7 @@ def test_an_exploding_network_is_told_so():
     assert report.verdict.status == "FAIL"
     assert report.verdict.reason.startswith("signals explode")
     assert report.findings[0].code == "ISO102"
-    grows = "grows by 1.02e+03 from input to output, 2 per weight layer"
+    grows = "grow by a factor of 1.02e+03 from input to output, 2 per weight layer"
     assert grows in report.findings[0].message
 
 

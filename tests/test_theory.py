@@ -148,7 +148,7 @@ def test_the_data_models_have_an_overlay_where_they_should(file, data_model, dig
 # ------------------------------------------------------------------ recognition
 
 
-@pytest.mark.parametrize("n", [8, 32, 64, 200])
+@pytest.mark.parametrize("n", [24, 32, 64, 200])
 @pytest.mark.parametrize("seed", range(5))
 def test_ensembles_are_recognised(n, seed):
     rng = np.random.default_rng(seed)
@@ -180,3 +180,45 @@ def test_structured_weights_are_not_recognised(n):
 def test_pytorchs_default_weights_count_as_independent():
     torch.manual_seed(0)
     assert theory.recognise(nn.Linear(64, 64).weight.detach().double().numpy()) == "gaussian"
+
+
+def test_a_narrow_matrix_cannot_tell_whether_it_is_gaussian():
+    rng = np.random.default_rng(0)
+    assert theory.recognise(rng.standard_normal((23, 23))) is None
+    assert theory.recognise(np.linalg.qr(rng.standard_normal((8, 8)))[0]) == "orthogonal"
+
+
+def _relu_net(change=lambda layer: None):
+    torch.manual_seed(0)
+    net = nn.Sequential(*[m for _ in range(3) for m in (nn.Linear(64, 64), nn.ReLU())])
+    for layer in net[::2]:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        change(layer)
+    return net
+
+
+def test_a_relu_chain_with_shifted_biases_has_no_overlay():
+    report = isometry.analyze(_relu_net(lambda layer: nn.init.constant_(layer.bias, -0.5)))
+    assert report.theory == ()
+    assert any("biases are not centred" in note for note in report.notes)
+    assert isometry.analyze(_relu_net(lambda layer: nn.init.normal_(layer.bias))).theory
+
+
+def test_a_linear_layer_that_does_something_else_has_no_overlay():
+    class Halved(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * torch.tensor([1.0, 0.0]).repeat(32)
+
+    net = _relu_net()
+    net[2] = Halved(64, 64)
+    assert isometry.analyze(net).theory == ()
+    net = _relu_net()
+    net[2].register_forward_hook(lambda module, x, y: y.cumsum(-1))
+    assert isometry.analyze(net).theory == ()
+
+
+def test_a_layer_used_twice_is_no_chain():
+    layer = nn.Linear(32, 32)
+    report = isometry.analyze(nn.Sequential(layer, nn.ReLU(), layer))
+    assert any("more than once" in note for note in report.notes)

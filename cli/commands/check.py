@@ -40,7 +40,7 @@ def command(
     passed = passes(report, fail_under)
     if json_path == "-":
         click.echo(report.to_json(), nl=False)
-    elif passed:
+    elif passed or not report.trustworthy:
         click.echo(render.line(report))
     else:
         click.echo(f"{report.model.name}: {failure(report, fail_under)}")

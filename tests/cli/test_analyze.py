@@ -237,7 +237,6 @@ def test_without_a_gate_analyze_succeeds_where_check_fails(isometry, data):
     assert "fix: " in ended.out
 
 
-@pytest.mark.xfail(strict=True, reason="isometry.analysis.failure begins with the verdict: PASS")
 def test_the_line_of_a_failed_gate_does_not_say_pass(isometry, data):
     data("trained.pt")
     ended = isometry("check", "trained.pt", "--fail-under", 0.9)
@@ -304,7 +303,6 @@ def test_a_file_of_any_name_is_drawn(name, isometry, model, place):
     ElementTree.parse(place / "f.svg")
 
 
-@pytest.mark.xfail(strict=True, reason="isometry.figure parses the title as mathematics")
 @pytest.mark.parametrize("name", ["a$\\b$.pt", "$x$.pt"])
 def test_dollar_signs_in_a_name_are_no_mathematics(name, isometry, model, place):
     (place / model).rename(place / name)

@@ -134,7 +134,9 @@ def test_a_pipe_is_written_into_and_not_replaced(isometry, model, place, tmp_pat
     pipe = tmp_path_factory.mktemp("pipes") / "pipe"
     os.mkfifo(pipe)
     read = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text(encoding="utf-8")))
+    reader = threading.Thread(
+        target=lambda: read.append(pipe.read_text(encoding="utf-8")), daemon=True
+    )
     reader.start()
     assert isometry("analyze", model, "--json", pipe).code == 0
     assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -85,6 +85,8 @@ def test_a_report_without_end_is_not_read_to_its_end(refused, monkeypatch, place
     import isometry_cli.commands.plot as plot
 
     monkeypatch.setattr(plot, "_LIMIT", 1000)
+    (place / "r.json").write_text(" " * 2000 + "{}")
+    refused(2, "line 1 column 1001", "plot", "r.json", "-o", "f.svg", results=False)
     refused(2, "it is not JSON", "plot", "/dev/zero", "-o", "f.svg", results=False)
 
 

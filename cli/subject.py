@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,11 @@ class Subject:
 
     def analyze(self, *, quiet: bool) -> Report:
         """Load the network and its input, and measure."""
+        # What the user's code prints must not end up in the middle of a result.
+        with redirect_stdout(sys.stderr):
+            return self._analyze(quiet=quiet)
+
+    def _analyze(self, *, quiet: bool) -> Report:
         from isometry import analyze
         from isometry.load import load_array
         from isometry.load.wording import show

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from isometry import anatomy, diagnosis, theory
 from isometry.anatomy import Anatomy
 from isometry.errors import InputError, MeasurementError, NotIsometricError
-from isometry.inputs import gaussian_inputs, infer_shape, single_inputs
+from isometry.inputs import explained_shape, gaussian_inputs, infer_shape, single_inputs
 from isometry.jacobian import Jacobian, self_check
 from isometry.jacobian.context import measuring, modules_of, unwrap
 from isometry.measure import exact
@@ -30,7 +30,7 @@ def analyze(
     model: Callable[..., Any],
     x: object = None,
     *,
-    shape: Sequence[int] | None = None,
+    shape: int | Sequence[int] | None = None,
     input_scale: float = 1.0,
     samples: int = 1,
     dtype: torch.dtype | str | None = None,
@@ -192,7 +192,7 @@ def spectrum(
     model: Callable[..., Any],
     x: object = None,
     *,
-    shape: Sequence[int] | None = None,
+    shape: int | Sequence[int] | None = None,
     input_scale: float = 1.0,
     samples: int = 1,
     dtype: torch.dtype | str | None = None,
@@ -255,7 +255,7 @@ class _Measured:
 def _inputs(
     model: Callable[..., Any],
     x: object,
-    shape: Sequence[int] | None,
+    shape: int | Sequence[int] | None,
     scale: float,
     samples: int,
     seed: int,
@@ -264,7 +264,8 @@ def _inputs(
         if shape is not None:
             raise InputError("give an input or a shape, not both")
         return single_inputs(model, x, samples)
-    known = tuple(shape) if shape is not None else infer_shape(unwrap(model))
+    given = (shape,) if isinstance(shape, int) else shape
+    known = tuple(given) if given is not None else infer_shape(unwrap(model))
     noise = gaussian_inputs(known, samples, scale=scale, seed=seed)
     return [noise[i : i + 1] for i in range(samples)], []
 
@@ -286,7 +287,8 @@ def _measure(
     ranks: set[int] = set()
     first: Jacobian | None = None
     for i, x in enumerate(inputs):
-        jacobian = Jacobian(model, x, dtype=precision, device=place)
+        with explained_shape(model):
+            jacobian = Jacobian(model, x, dtype=precision, device=place)
         # One context around both: leaving and entering it costs as much as a small network.
         with measuring(jacobian.modules, jacobian.device):
             m = exact(jacobian, memory=memory, progress=_share(progress, i, len(inputs)))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 Array = NDArray[np.float64]
 
@@ -21,6 +22,7 @@ _WEIGHTS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+_SCALE_FREE = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _InstanceNorm, nn.Sigmoid, nn.Softmax)
 # In evaluation mode these pass values through unchanged.
 _TRANSPARENT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.AlphaDropout)
 
@@ -55,8 +57,9 @@ class Anatomy:
     ----------
     kinds : tuple of str
         The stock class of every weight layer, as `torch.nn` calls it, in registration order.
-    plain_weights : bool
-        Whether every one of them can be scaled in place: no weight is computed from others.
+    rescalable : bool
+        Whether scaling them in place changes the gain as expected: no weight is computed from
+        others, and no layer forgets the scale of its input.
     activations : tuple of str
         Distinct class names of activations, in registration order.
     chain : Chain or None
@@ -65,7 +68,7 @@ class Anatomy:
     """
 
     kinds: tuple[str, ...]
-    plain_weights: bool
+    rescalable: bool
     activations: tuple[str, ...]
     chain: Chain | None
     why_not_chain: str
@@ -77,7 +80,8 @@ def read(model: object) -> Anatomy:
         return Anatomy((), False, (), None, "a function, not a module, was given")
     layers = [m for m in model.modules() if isinstance(m, _WEIGHTS)]
     kinds = tuple(next(k.__name__ for k in _WEIGHTS if isinstance(m, k)) for m in layers)
-    plain = all("weight" in m._parameters for m in layers)
+    forgets = any(isinstance(m, _SCALE_FREE) for m in model.modules())
+    plain = not forgets and all("weight" in m._parameters for m in layers)
     activations = dict.fromkeys(type(m).__name__ for m in model.modules() if is_activation(m))
     chain, why = _read_chain(model)
     return Anatomy(kinds, plain, tuple(activations), chain, why)

@@ -149,6 +149,7 @@ def _untrustworthy(e: Evidence) -> list[Finding]:
         "ISO301": "two forward passes differ",
         "ISO302": f"relative error {_worst(e.self_check):.2g} between the two modes",
         "ISO303": f"relative error {e.self_check.difference_error or 0:.2g}",
+        "ISO304": "rounding hides any error",
     }
     return [
         _finding(code, "error", f"{rule(code).title}: {numbers[code]}", rule(code).remedy)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def gaussian_inputs(
     """
     if samples < 1:
         raise InputError(f"samples must be at least 1, got {samples}")
+    if not all(isinstance(d, (int, np.integer)) for d in shape):
+        raise InputError(f"a shape is made of whole numbers, got {tuple(shape)}")
     if any(d < 1 for d in shape):
         raise InputError(
             f"the input shape {tuple(shape)} has no elements: give sizes of at least 1"
@@ -49,8 +52,8 @@ def gaussian_inputs(
     needed = 8 * samples * math.prod(shape)
     if needed > (budget := default_budget(torch.device("cpu"))):
         raise MemoryBudgetError(
-            f"{samples} inputs of shape {tuple(shape)} need {format_size(needed)} of memory, more than "
-            f"the {format_size(budget)} allowed: give a smaller shape or fewer samples"
+            f"Gaussian input of shape {(samples, *shape)} needs {format_size(needed)} of memory, "
+            f"more than the {format_size(budget)} allowed: give a smaller shape or fewer samples"
         )
     g = torch.Generator(device="cpu").manual_seed(seed)
     return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64, device="cpu")
@@ -65,6 +68,10 @@ def infer_shape(model: object) -> tuple[int, ...]:
         If the first layer fixes only a part of the shape; says which shape to pass.
     """
     for layer in model.modules() if isinstance(model, nn.Module) else ():
+        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
+            raise InputError(
+                "the first layer is lazy and has no shape yet: call the model once first"
+            )
         if isinstance(layer, nn.Linear):
             return (layer.in_features,)
         if isinstance(layer, nn.Unflatten) and layer.dim == 1:
@@ -117,8 +124,14 @@ def single_inputs(
             f"the input is {str(x.dtype).removeprefix('torch.')}, expected floating point: give "
             "real and imaginary parts as entries of their own"
         )
+    if not x.is_floating_point():
+        raise InputError(
+            f"the input is {str(x.dtype).removeprefix('torch.')}, expected floating point: convert "
+            "it to float32, or give the embedded input if these are token ids"
+        )
     forward = _forward(model, x)
-    if _is_batch(forward, x[:_PROBED]):
+    # A single row of numbers is one input, also for networks that would take each by itself.
+    if x.ndim > 1 and _is_batch(forward, x[:_PROBED]):
         rows = [x[i : i + 1] for i in range(min(samples, len(x)))]
         used = f"measured input 1 of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
         return rows, [f"{used}; more with samples"] * (samples < len(x)) + _too_few(len(x), samples)
@@ -130,21 +143,34 @@ def _as_one_input(
 ) -> Tensor:
     """Add the dimensions that the network wants: batch, then channel, then its own shape."""
     shapes = [x.shape, (1, *x.shape), (1, 1, *x.shape)]
-    try:
-        expected = infer_shape(unwrap(model))
-        hint = f"; the first layer takes inputs of shape {expected}"
-        if x.numel() == math.prod(expected):
-            shapes.append((1, *expected))
-    except InputError:
-        hint = ""
+    expected = _expected_shape(model)
+    if expected and x.numel() == math.prod(expected):
+        shapes.append((1, *expected))
     for shape in shapes:
         if _runs(forward, x.reshape(shape)):
             return x.reshape(shape)
-    try:
+    with explained_shape(model):
         forward(x)
-    except InputError as e:
-        raise InputError(f"{e}{hint}") from e
     return x
+
+
+@contextmanager
+def explained_shape(model: Callable[..., Any]) -> Iterator[None]:
+    """Add to a network's complaint about its input which shape its first layer takes."""
+    try:
+        yield
+    except InputError as e:
+        expected = _expected_shape(model)
+        if not expected or not isinstance(e.__cause__, RuntimeError):
+            raise
+        raise InputError(f"{e}; the first layer takes inputs of shape {expected}") from e
+
+
+def _expected_shape(model: Callable[..., Any]) -> tuple[int, ...]:
+    try:
+        return infer_shape(unwrap(model))
+    except InputError:
+        return ()
 
 
 def _as_tensor(x: object) -> Tensor:

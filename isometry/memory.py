@@ -38,7 +38,7 @@ def format_size(size: float, space: str = " ") -> str:
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if size < 1024 or unit == "TB":
             # Three digits of 1000 to 1023 would read 1e+03.
-            return f"{size:.3g}{space}{unit}" if size < 1000 else f"{size:.0f} {unit}"
+            return f"{size:.3g}{space}{unit}" if size < 1000 else f"{size:.0f}{space}{unit}"
         size /= 1024
     return ""
 

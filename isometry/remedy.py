@@ -63,9 +63,9 @@ def rescale(anatomy: Anatomy, gain: float) -> str | None:
     Returns
     -------
     str or None
-        None without weights that can be scaled in place (normalised, parametrised).
+        None where that would not help: parametrised weights, layers that normalise or saturate.
     """
-    if not anatomy.kinds or not anatomy.plain_weights:
+    if not anatomy.kinds or not anatomy.rescalable:
         return None
     exponent = -math.log(gain) / len(anatomy.kinds)
     if abs(exponent) > _LARGEST_EXPONENT:

@@ -17,7 +17,17 @@ _COLOURS = {"PASS": "#2e7d32", "WARN": "#b26a00", "FAIL": "#c62828", "WITHHELD":
 
 
 def text(report: Report) -> str:
-    """Return the report for a terminal, the verdict first."""
+    """Return the whole report for a terminal, the verdict first."""
+    return "\n\n".join(p for p in (results(report), notes(report)) if p)
+
+
+def notes(report: Report) -> str:
+    """Return the notes, one a line."""
+    return "\n".join(f"note: {n}" for n in report.notes)
+
+
+def results(report: Report) -> str:
+    """Return the report without its notes."""
     parts = [
         f"{report.verdict.status}  {report.verdict.reason}",
         _facts(report),
@@ -25,7 +35,6 @@ def text(report: Report) -> str:
         _numbers(report),
         _theory(report),
         _findings(report.findings),
-        "\n".join(f"note: {n}" for n in report.notes),
     ]
     return "\n\n".join(p for p in parts if p)
 
@@ -89,6 +98,8 @@ def _facts(report: Report) -> str:
     m, n = report.jacobian.shape
     check = report.jacobian.self_check
     checked = "switched off" if check is None else "passed" if check.passed else "FAILED"
+    if check is not None and check.passed and check.difference_error is None:
+        checked = "passed, as far as it can tell (finite differences cannot)"
     count = f", {report.input.samples} of them" if report.input.samples > 1 else ""
     rows = [
         (

@@ -22,15 +22,16 @@ _RULES = (
     Rule(
         "ISO101",
         "signals vanish",
-        "The mean of log σ is negative: a random direction shrinks on its way through the "
-        "network, by about the same factor per layer, and so do gradients on their way back.",
+        "The gain √E[σ²] is well below one: signals shrink on their way through the network, "
+        "by about the same factor per layer, and so do gradients on their way back.",
         "Raise the weights to the critical variance of the activation (σ_w² E[φ′²] = 1).",
     ),
     Rule(
         "ISO102",
         "signals explode",
-        "Directions grow on their way through the network, and so do gradients on their way "
-        "back. Training needs a learning rate so small that nothing is learnt.",
+        "The gain √E[σ²] is well above one: signals grow on their way through the network, and "
+        "so do gradients on their way back. Training needs a learning rate so small that "
+        "nothing is learnt.",
         "Lower the weights to the critical variance of the activation (σ_w² E[φ′²] = 1), or scale "
         "residual branches by 1/√L.",
     ),
@@ -100,6 +101,13 @@ _RULES = (
         "forward hides dependence from it (no_grad, detach, .data, .item(), rounding, "
         "quantisation), or a backward function is wrong.",
         "Remove it from forward, or measure the part of the network around it.",
+    ),
+    Rule(
+        "ISO304",
+        "the precision is too low to tell",
+        "The network runs in half precision only, where rounding hides an error of any size "
+        "in its derivative: neither the derivative nor its singular values can be checked.",
+        "Let the network run in float32: remove fixed casts to half precision from forward.",
     ),
 )
 

@@ -206,3 +206,76 @@ def test_bad_weights_are_named_before_bad_outputs():
     net[0].bias.data[1] = math.inf
     with pytest.raises(MeasurementError, match=r"'0.bias' has 1 NaN or infinite values of 3"):
         isometry.analyze(net)
+
+
+class Halves(nn.Module):
+    """Runs in half precision only, and hides most of its derivative."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.seen, self.hidden = (nn.Linear(8, 8).to(dtype) for _ in range(2))
+        self.half = dtype
+
+    def forward(self, x):
+        x = x.to(self.half)
+        return self.seen(x) + 5 * self.hidden(x).detach()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_that_hides_a_wrong_derivative_gets_no_verdict(dtype):
+    torch.manual_seed(0)
+    report = isometry.analyze(Halves(dtype), torch.randn(1, 8))
+    assert report.verdict.status == "WITHHELD"
+    assert set(report.jacobian.self_check.failures) & {"ISO303", "ISO304"}
+
+
+class OldStyle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+def test_a_network_that_runs_but_cannot_be_differentiated_is_told_apart():
+    with pytest.raises(MeasurementError, match=r"the network runs, but .*setup_context"):
+        isometry.analyze(OldStyle.apply, torch.randn(1, 4))
+
+
+def test_a_row_of_numbers_is_one_input():
+    assert isometry.analyze(nn.Tanh(), torch.randn(64)).jacobian.shape == (64, 64)
+
+
+def test_a_shape_may_be_a_number_and_must_be_whole():
+    assert isometry.analyze(nn.Linear(8, 8), shape=8).input.shape == (1, 8)
+    with pytest.raises(InputError, match="whole numbers"):
+        isometry.analyze(nn.Linear(8, 8), shape=(8.0,))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (3, "expected a module or a function, got int"),
+        (nn.Linear, "got the class Linear: call it first"),
+        (nn.LazyLinear(8), "lazy"),
+    ],
+)
+def test_what_is_no_network_is_named(model, words):
+    with pytest.raises(InputError, match=words):
+        isometry.analyze(model)
+
+
+def test_token_ids_are_told_what_they_are():
+    with pytest.raises(InputError, match="the input is int64, expected floating point"):
+        isometry.analyze(nn.Embedding(5, 8), torch.tensor([[1, 2, 3]]))
+
+
+def test_a_function_over_a_network_leaves_it_alone_and_runs_in_float64():
+    net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    report = isometry.analyze(lambda x: net(x), torch.randn(3, 8))
+    assert report.jacobian.dtype == "float64"
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())

@@ -48,8 +48,12 @@ def command(
             click.echo(f"figure: {figure_path}", err=True)
     if json_path == "-":
         click.echo(report.to_json(), nl=False)
+    elif quiet:
+        click.echo(render.line(report))
     else:
-        click.echo(render.line(report) if quiet else render.text(report))
+        click.echo(render.results(report))
+        if report.notes:
+            click.echo(render.notes(report), err=True)
     if not report.trustworthy:
         return ExitCode.UNTRUSTWORTHY
     if fail_under is not None and not passes(report, fail_under):

@@ -43,7 +43,8 @@ def command(
     elif passed or not report.trustworthy:
         click.echo(render.line(report))
     else:
-        click.echo(f"{report.model.name}: {failure(report, fail_under)}")
+        why = failure(report, fail_under).removeprefix("FAIL: ")
+        click.echo(f"FAIL {report.model.name}: {why}")
     if not report.trustworthy:
         return ExitCode.UNTRUSTWORTHY
     return ExitCode.OK if passed else ExitCode.GATE_FAILED

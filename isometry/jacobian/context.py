@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from isometry.errors import InputError
+
 _one_at_a_time = threading.RLock()
 _held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
 
@@ -29,6 +31,10 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
     A compiled module does not support double backward and a data-parallel one scatters
     its input; neither changes the function that is measured.
     """
+    if isinstance(model, type):
+        raise InputError(f"expected a network, got the class {model.__name__}: call it first")
+    if not callable(model):
+        raise InputError(f"expected a module or a function, got {type(model).__name__}")
     while isinstance(model, nn.Module):
         if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner

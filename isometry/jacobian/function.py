@@ -90,7 +90,7 @@ def call(f: PureFunction, x: Tensor) -> Tensor:
         raise
     except RecursionError as e:
         raise InputError("the network's forward recurses without end") from e
-    except Exception as e:  # the user's own code may raise anything
+    except (Exception, SystemExit) as e:  # the user's own code may raise anything
         text = (str(e).strip().splitlines() or ["no message"])[0]
         raise InputError(
             f"the network raised {type(e).__name__} on an input of shape {tuple(x.shape)}: {text}"

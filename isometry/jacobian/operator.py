@@ -90,8 +90,6 @@ class Jacobian:
     ) -> None:
         self.model = unwrap(model)
         self.modules = modules_of(self.model)
-        if not callable(self.model):
-            raise InputError(f"expected a module or a function, got {type(model).__name__}")
         _refuse_bad_input(x)
         self.notes: list[str] = []
         self.device = torch.device(device) if device is not None else _device_of(self.model, x)
@@ -198,7 +196,15 @@ class Jacobian:
         f = pure_function(self.model, self.modules, dtype, self.device)
         # A clone, so that tensors made in inference mode can be differentiated.
         point = x.detach().to(self.device, dtype).clone()
-        y, pullback = products.pull(f, point)
+        try:
+            y, pullback = products.pull(f, point)
+        except (InputError, *AD_ERRORS) as e:
+            call(f, point)  # when the network does not even run, its own complaint is the answer
+            text = (str(e.__cause__ or e).strip().splitlines() or [""])[0]
+            raise MeasurementError(
+                "the network runs, but PyTorch's function transforms cannot differentiate it: "
+                f"{text}"
+            ) from e
         return f, point, y, pullback
 
     def _checked_budget(self, memory: int | None) -> int:

@@ -115,7 +115,7 @@ def _choose(
     # Shapes help to choose, and cost a read each where the array must be opened for it.
     known = [f"{show(k)} {_shape(shape, k)}" for k in keys[:8]] + keys[8:]
     why = f"has no '{show(key)}'" if key is not None else f"holds {len(keys)} arrays"
-    raise LoadError(f"{name} {why}; pass key as one of: {listing(known, 8)}")
+    raise LoadError(f"{name} {why}; pass --input-key (key=...) as one of: {listing(known, 8)}")
 
 
 def _shape(shape: Callable[[str], tuple[int, ...]], key: str) -> str:

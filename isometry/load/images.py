@@ -10,7 +10,7 @@ import numpy as np
 
 from isometry.errors import LoadError, RefusedError
 from isometry.load.source import Source
-from isometry.load.wording import amount, show
+from isometry.load.wording import amount
 
 MAX_PIXELS = 24_000_000
 MAX_BYTES = 100 << 20
@@ -58,8 +58,12 @@ def read_image(source: Source) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             _check_pixels(image.size, source.name)
             return _pixels(image)
-    except (*_IMAGE_ERRORS, Image.DecompressionBombError) as error:
-        raise LoadError(f"{source.name} is damaged: {show(error)}") from error
+    except Image.DecompressionBombError as error:
+        raise LoadError(f"{source.name} claims too many pixels; make it smaller") from error
+    except _IMAGE_ERRORS as error:
+        raise LoadError(
+            f"{source.name} is damaged: it cannot be read as an image; save it again"
+        ) from error
 
 
 def _check_pixels(size: tuple[int, int] | None, name: str) -> None:

@@ -105,7 +105,8 @@ def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.floa
     if scale == 0:
         raise MeasurementError(
             "the output does not depend on the input differentiably (J = 0): every unit may be "
-            "dead, or forward detaches, rounds or quantises; try another input"
+            "dead, forward may detach, round or quantise, or a very deep network underflows; try "
+            "another input"
         )
     if dense.dtype in (torch.bfloat16, torch.float16):  # no LAPACK routine takes them
         dense, scale = dense.float(), scale.float()

@@ -52,7 +52,8 @@ def test_a_real_network_at_a_real_digit_gets_the_verdict_that_training_gave(
     ended = isometry("analyze", name, "--input", "digit.npy")
     assert ended.code == ExitCode.OK
     assert ended.out.startswith(f"{status}  ")
-    assert ended.err == ""
+    assert "note: " not in ended.out
+    assert all(line.startswith("note: ") for line in ended.err.splitlines())
     assert ended.changed == []
     for part in (name, "digit.npy", "self-check", "passed", "log σ", "score", "drift", "gain"):
         assert part in ended.out
@@ -179,7 +180,7 @@ def test_a_png_is_a_picture(isometry, model, place):
 
     ended = isometry("analyze", model, "--figure", "f.png")
     assert ended.changed == ["f.png"]
-    assert ended.err == "figure: f.png\n"
+    assert ended.err.startswith("figure: f.png\n")
     with Image.open(place / "f.png") as image:
         assert image.format == "PNG"
         assert image.size[0] > 800
@@ -218,7 +219,7 @@ def test_the_gate_decides_the_exit_code(command, least, code, isometry, data):
     ended = isometry(command, "trained.pt", "--input", "digit.npy", "--fail-under", least)
     assert ended.code == code
     if code and command == "analyze":
-        assert re.fullmatch(rf"the score 0\.\d+ is below {float(least):g}\n", ended.err)
+        assert re.search(rf"^the score 0\.\d+ is below {float(least):g}$", ended.err, re.MULTILINE)
     elif code:
         assert f"below the {float(least):g} asked for" in ended.out
 
@@ -317,3 +318,12 @@ def test_a_file_with_a_name_that_is_no_text_is_measured(isometry, model, place):
     (place / model).rename(place / name)
     ended = isometry("analyze", name, "--json", "r.json", "--figure", "f.svg")
     assert ended.code == ExitCode.OK, ended.err
+
+
+def test_what_a_factory_prints_stays_out_of_the_json(isometry, place):
+    (place / "loud.py").write_text(
+        "import torch\ndef make():\n    print('building')\n    return torch.nn.Linear(8, 8)\n"
+    )
+    ended = isometry("analyze", "--model", "loud:make", "--json", "-")
+    assert json.loads(ended.out)["model"]["name"] == "loud:make"
+    assert "building" in ended.err

@@ -39,10 +39,11 @@ def test_an_npz_file_gives_its_only_array_or_the_usual_one(write, tmp_path):
     assert np.array_equal(load_array(path, key="labels"), np.ones(3))
     write(path, a=X, b=np.ones(2))
     with pytest.raises(
-        LoadError, match=r"holds 2 arrays; pass key as one of: a \(3, 4\), b \(2,\)"
+        LoadError,
+        match=r"holds 2 arrays; pass --input-key \(key=...\) as one of: a \(3, 4\), b \(2,\)",
     ):
         load_array(path)
-    with pytest.raises(LoadError, match=r"has no 'c'; pass key as one of"):
+    with pytest.raises(LoadError, match=r"has no 'c'; pass --input-key \(key=...\) as one of"):
         load_array(path, key="c")
 
 

@@ -17,6 +17,7 @@ from isometry.errors import InputError, MeasurementError, NotIsometricError
 from isometry.inputs import explained_shape, gaussian_inputs, infer_shape, single_inputs
 from isometry.jacobian import Jacobian, self_check
 from isometry.jacobian.context import measuring, modules_of, unwrap
+from isometry.jacobian.operator import device_of
 from isometry.measure import exact
 from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
 from isometry.score import score
@@ -286,11 +287,12 @@ def _measure(
     checks: list[SelfCheck] = []
     ranks: set[int] = set()
     first: Jacobian | None = None
+    network = unwrap(model)
+    modules, where = modules_of(network), place or device_of(network, inputs[0])
     for i, x in enumerate(inputs):
-        with explained_shape(model):
+        # One context around all: leaving and entering it costs as much as a small network.
+        with measuring(modules, where), explained_shape(model):
             jacobian = Jacobian(model, x, dtype=precision, device=place)
-        # One context around both: leaving and entering it costs as much as a small network.
-        with measuring(jacobian.modules, jacobian.device):
             m = exact(jacobian, memory=memory, progress=_share(progress, i, len(inputs)))
             if check_itself:
                 checks.append(self_check(jacobian, m.dense, seed=seed))

@@ -75,7 +75,7 @@ def measuring(modules: Sequence[nn.Module], device: torch.device) -> Iterator[No
 
     Entered again for the same modules, it has nothing left to do.
     """
-    if _held.get() is modules and modules:
+    if modules and _held.get() == modules:
         yield
         return
     # One measurement at a time: weights are lent to the model and some flags are global.

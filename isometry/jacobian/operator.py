@@ -92,7 +92,7 @@ class Jacobian:
         self.modules = modules_of(self.model)
         _refuse_bad_input(x)
         self.notes: list[str] = []
-        self.device = torch.device(device) if device is not None else _device_of(self.model, x)
+        self.device = torch.device(device) if device is not None else device_of(self.model, x)
         self.f, self.x, y, self.pullback = self._prepare(x, dtype)
         if not torch.isfinite(y).all():
             raise MeasurementError(
@@ -357,7 +357,8 @@ def _refuse_bad_input(x: object) -> None:
         )
 
 
-def _device_of(model: object, x: Tensor) -> torch.device:
+def device_of(model: object, x: Tensor) -> torch.device:
+    """Return where a model is measured unless told otherwise: where its first parameter is."""
     if isinstance(model, nn.Module):
         for p in model.parameters():
             return p.device if not p.is_meta else x.device

@@ -186,15 +186,27 @@ def _as_tensor(x: object) -> Tensor:
 
 
 def _forward(model: Callable[..., Any], x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the network without derivatives, in float64 where it runs in it.
+
+    In float32 a chaotic network tells a row from the same row in a batch.
+    """
     inner = unwrap(model)
     modules = modules_of(inner)
     parameter = next(inner.parameters(), x) if isinstance(inner, nn.Module) else x
-    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
-    f = pure_function(inner, modules, dtype, parameter.device)
+    own = parameter.dtype if parameter.is_floating_point() else torch.float32
+    device = parameter.device
+    precisions = [own] if device.type == "mps" else dict.fromkeys([torch.float64, own])
+    functions = {dtype: pure_function(inner, modules, dtype, device) for dtype in precisions}
 
     def forward(rows: Tensor) -> Tensor:
-        with measuring(modules, parameter.device), torch.no_grad():
-            return call(f, rows.detach().to(parameter.device, dtype))
+        with measuring(modules, device), torch.no_grad():
+            for dtype, f in functions.items():
+                try:
+                    return call(f, rows.detach().to(device, dtype))
+                except (InputError, MeasurementError):
+                    if dtype == own:
+                        raise
+        raise InputError("the network runs in no precision")
 
     return forward
 

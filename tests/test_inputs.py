@@ -221,3 +221,12 @@ def test_an_output_without_elements_is_refused():
 
     with pytest.raises(InputError, match="the output has no elements"):
         isometry.analyze(Nothing(), torch.ones(2, 3))
+
+
+def test_a_batch_given_to_a_chaotic_network_is_a_batch():
+    torch.manual_seed(0)
+    layers = [layer for _ in range(50) for layer in (nn.Linear(64, 64, bias=False), nn.Tanh())]
+    for layer in layers[::2]:
+        nn.init.normal_(layer.weight, std=2.5 / 8)
+    found, _ = single_inputs(nn.Sequential(*layers), torch.randn(40, 64), 3)
+    assert [tuple(x.shape) for x in found] == [(1, 64)] * 3

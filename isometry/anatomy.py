@@ -95,6 +95,10 @@ def is_activation(module: nn.Module) -> bool:
 
 
 def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
+    if any(
+        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in model.modules()
+    ):
+        return None, "hooks or a replaced forward may change what its layers do"
     layers = [layer for layer in _flat(model) if not isinstance(layer, _TRANSPARENT)]
     names = [type(layer).__name__ for layer in layers if is_activation(layer)]
     for layer in layers:
@@ -123,8 +127,6 @@ def _is_plain(layer: nn.Module) -> bool:
         isinstance(layer, nn.Linear)
         and type(layer).forward is nn.Linear.forward
         and "weight" in layer._parameters
-        and not layer._forward_hooks
-        and not layer._forward_pre_hooks
     )
 
 

@@ -19,8 +19,7 @@ from isometry.trust import SelfCheck
 PASS_FROM = 0.05
 FAIL_BELOW = 0.02
 #: A gain from here on fails whatever the score: a spectrum spread over many decades keeps some
-#: directions near one. Of the pilot's 37 networks with such a gain none learnt, although 16 of
-#: them score 0.02 or more; below it, one learnt at a gain of 32.
+#: directions near one while signals explode.
 EXPLODES_FROM = 100.0
 
 # |log gain| or spread at which sech(2·) has fallen to a half: the score is mostly lost to it.

@@ -36,12 +36,14 @@ def reinitialise(anatomy: Anatomy, input_variance: float) -> str | None:
     if chain is None or any(w.shape[0] > w.shape[1] for w in chain.weights):
         return None
     depth, std = len(chain.weights), 0.0
+    # A last tanh saturates when the last layer brings large inputs back to their size.
+    largest = 1.5 if chain.activations == depth else math.inf
     if chain.activation is None:
         gains = [1.0] * depth
     elif chain.activation == "ReLU":
         # Each mask halves E[σ²]; a last layer without one has nothing to make up for.
         gains = [math.sqrt(2)] * chain.activations + [1.0] * (depth - chain.activations)
-    elif chain.activation == "Tanh" and depth > 1 and input_variance > 0:
+    elif chain.activation == "Tanh" and depth > 1 and 0 < input_variance <= largest:
         gains, std = _critical_gains(depth, input_variance)
     else:
         return None

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,6 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isometry.errors import InputError
 
+_FARTHEST = 4  # containers and closures between a function and its modules
+_MOST = 1000  # items looked at in one container, which may be a data set
 _one_at_a_time = threading.RLock()
 _held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
 
@@ -46,27 +50,46 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
 
 
 def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
-    """Return all modules inside a network; for a function, inside what it refers to."""
-    roots = [model] if isinstance(model, nn.Module) else _referred_to(model)
-    return tuple(dict.fromkeys(m for root in roots for m in root.modules()))
+    """Return all modules that a network can reach, also through lists, closures and arguments.
+
+    For a module these are its submodules and those it keeps in plain containers; for a function,
+    what it closes over, is bound to, has as defaults or names globally.
+    """
+    found: dict[nn.Module, None] = {}
+    seen: set[int] = set()
+    pending: list[tuple[object, int]] = [(model, 0)]
+    while pending:
+        part, depth = pending.pop()
+        if id(part) in seen or depth > _FARTHEST:
+            continue
+        seen.add(id(part))
+        if isinstance(part, nn.Module):
+            found[part] = None
+            depth = -1
+        pending += [(inner, depth + 1) for inner in _parts(part)]
+    return tuple(found)
 
 
-def _referred_to(function: Callable[..., object]) -> list[nn.Module]:
-    """Modules that a function closes over, is bound to, has as arguments or names globally."""
-    if isinstance(function, functools.partial):
-        parts = (function.func, *function.args, *function.keywords.values())
-        inner = [m for part in parts if callable(part) for m in _referred_to(part)]
-        return [*inner, *(part for part in parts if isinstance(part, nn.Module))]
-    held: list[object] = [
-        getattr(function, "__self__", None),
-        *getattr(function, "__dict__", {}).values(),
-    ]
-    try:
-        names = inspect.getclosurevars(inspect.unwrap(function))
-        held += [*names.nonlocals.values(), *names.globals.values()]
-    except TypeError:  # not a Python function
-        pass
-    return [part for part in held if isinstance(part, nn.Module)]
+def _parts(whole: object) -> Iterable[object]:
+    if isinstance(whole, nn.Module):
+        inside = vars(whole).values() if not isinstance(whole, torch.jit.ScriptModule) else ()
+        return [*whole.children(), *(v for v in inside if isinstance(v, (list, tuple, dict)))]
+    if isinstance(whole, dict):
+        return list(itertools.islice(whole.values(), _MOST))
+    if isinstance(whole, (list, tuple, set)):
+        return list(itertools.islice(whole, _MOST))
+    if isinstance(whole, functools.partial):
+        return [whole.func, *whole.args, *whole.keywords.values()]
+    if isinstance(whole, (type, types.ModuleType, torch.Tensor)):
+        return []
+    if inspect.ismethod(whole):
+        return [whole.__self__, whole.__func__]
+    attributes = getattr(whole, "__dict__", {}).values()
+    if not inspect.isfunction(whole):
+        return list(attributes)
+    names = inspect.getclosurevars(whole)
+    defaults = (*(whole.__defaults__ or ()), *(whole.__kwdefaults__ or {}).values())
+    return [*attributes, *names.nonlocals.values(), *names.globals.values(), *defaults]
 
 
 @contextmanager
@@ -112,19 +135,21 @@ def _held_still(modules: Sequence[nn.Module], device: torch.device) -> Iterator[
 @contextmanager
 def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back every attribute of the modules: flags, caches written in forward, weight lists."""
+    scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
     tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    inner = ("_parameters", "_buffers", "_modules")
-    tables += [t[name] for t in tables for name in inner if name in t]
-    before = [dict(t) for t in tables]
-    script = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    tables += [v for t in tables for v in t.values() if type(v) is dict]
+    lists = [(v, list(v)) for t in tables for v in t.values() if type(v) is list]
+    before = [(t, dict(t)) for t in tables]
     try:
         yield
     finally:
-        for table, kept in zip(tables, before, strict=True):
-            for name in table.keys() - kept.keys():
-                del table[name]
+        for items, kept_items in lists:
+            items[:] = kept_items
+        for table, kept in before:
+            if list(table) != list(kept):  # order counts: it is that of the state dict
+                table.clear()
             table.update(kept)
-        for m, training in script:
+        for m, training in scripted:
             m.training = training
 
 

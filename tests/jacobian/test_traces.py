@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from contextlib import suppress
 
@@ -267,3 +268,50 @@ def test_a_raising_network_names_its_error_once():
         isometry.analyze(f, torch.ones(1, 3))
     assert str(e.value).count("first line") == 1
     assert "second line" not in str(e.value)
+
+
+class Mutating(nn.Module):
+    """Keeps layers in a plain list, grows containers and reorders its parts in forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.hidden, self.history, self.cache = [nn.BatchNorm1d(4)], [], {}
+
+    def forward(self, x):
+        a = self.a
+        del self.a
+        self.a = a
+        self.history.append(1)
+        self.cache["x"] = x
+        return self.hidden[0](self.b(self.a(x)))
+
+
+def test_containers_order_and_layers_in_a_list_are_put_back():
+    torch.manual_seed(0)
+    net = Mutating().train()
+    names, running = list(net.state_dict()), net.hidden[0].running_mean.clone()
+    assert isometry.analyze(net, torch.randn(1, 4)).trustworthy
+    assert (net.history, net.cache, list(net.state_dict())) == ([], {}, names)
+    assert torch.equal(net.hidden[0].running_mean, running)
+    assert net.hidden[0].training
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net: lambda x, held=[net]: held[0](x),
+        lambda net: lambda x, n=net: n(x),
+        lambda net: functools.partial(lambda n, x: n[0](x), [net]),
+        lambda net: (lambda inner: lambda x: inner(x))(lambda x: net(x)),
+    ],
+    ids=["list", "default", "partial", "nested"],
+)
+def test_functions_over_a_network_leave_it_alone(wrap):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout()).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    report = isometry.analyze(wrap(net), torch.randn(1, 4))
+    assert report.trustworthy
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())

@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from isometry.errors import InputError
 
 _FARTHEST = 4  # containers and closures between a function and its modules
+_TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
 _MOST = 1000  # items looked at in one container, which may be a data set
 _one_at_a_time = threading.RLock()
 _held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
@@ -72,8 +73,10 @@ def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
 
 def _parts(whole: object) -> Iterable[object]:
     if isinstance(whole, nn.Module):
-        inside = vars(whole).values() if not isinstance(whole, torch.jit.ScriptModule) else ()
-        return [*whole.children(), *(v for v in inside if isinstance(v, (list, tuple, dict)))]
+        if isinstance(whole, torch.jit.ScriptModule):
+            return whole.children()
+        own = (v for k, v in vars(whole).items() if k not in _TABLES)
+        return [*whole._modules.values(), *(v for v in own if isinstance(v, (list, tuple, dict)))]
     if isinstance(whole, dict):
         return list(itertools.islice(whole.values(), _MOST))
     if isinstance(whole, (list, tuple, set)):

@@ -159,7 +159,11 @@ def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
 @contextmanager
 def _random_state_kept(device: torch.device) -> Iterator[None]:
     # Not by fork_rng, whose bookkeeping costs more than a small network's forward pass.
-    python, legacy_numpy, cpu = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
+    python, legacy_numpy, cpu = (
+        random.getstate(),
+        np.random.get_state(legacy=False),
+        torch.get_rng_state(),
+    )
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
         yield

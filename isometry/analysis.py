@@ -18,6 +18,7 @@ from isometry.inputs import explained_shape, gaussian_inputs, infer_shape, singl
 from isometry.jacobian import Jacobian, self_check
 from isometry.jacobian.context import measuring, modules_of, unwrap
 from isometry.jacobian.operator import device_of
+from isometry.jacobian.placement import chosen_device, chosen_dtype
 from isometry.measure import exact
 from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
 from isometry.score import score
@@ -281,8 +282,8 @@ def _measure(
     check_itself: bool,
     progress: Progress | None,
 ) -> _Measured:
-    place, notes = _device(device)
-    precision = _dtype(dtype)
+    place, notes = chosen_device(device)
+    precision = chosen_dtype(dtype)
     spectra: list[Spectrum] = []
     checks: list[SelfCheck] = []
     ranks: set[int] = set()
@@ -322,32 +323,3 @@ def _share(progress: Progress | None, i: int, total: int) -> Progress | None:
     if progress is None:
         return None
     return lambda fraction: progress((i + fraction) / total)
-
-
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    known = {"float64": torch.float64, "float32": torch.float32}
-    if dtype is None or dtype == "auto":
-        return None
-    name = str(dtype).removeprefix("torch.")
-    if name not in known:
-        raise InputError(f"cannot measure in {name}: choose float64 or float32")
-    return known[name]
-
-
-def _device(device: torch.device | str | None) -> tuple[torch.device | None, list[str]]:
-    if device is None:
-        return None, []
-    if device == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(chosen), [f"device: {chosen} (auto)"]
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as e:
-        raise InputError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N") from e
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("CUDA was asked for and there is none here: use --device cpu")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"there is no {wanted}: {torch.cuda.device_count()} CUDA devices here")
-    if wanted.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"cannot measure on {device!r}: choose auto, cpu, cuda or cuda:N")
-    return wanted, []

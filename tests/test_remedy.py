@@ -104,7 +104,9 @@ def test_a_recipe_is_code_that_runs_on_networks_with_and_without_bias(activation
     recipe = remedy.reinitialise(read(activation), 1.0)
     for bias in (True, False):
         layers = [m for _ in range(3) for m in (nn.Linear(4, 4, bias=bias), activation())]
+        before = layers[0].weight.detach().clone()
         exec(recipe, {"torch": torch, "model": nn.Sequential(*layers)})
+        assert not torch.equal(layers[0].weight, before)
 
 
 def test_without_a_recipe_there_is_none():

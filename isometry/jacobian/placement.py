@@ -1,0 +1,38 @@
+"""Where and in which precision to measure, as a user asks for it."""
+
+from __future__ import annotations
+
+import torch
+
+from isometry.errors import InputError
+
+
+def chosen_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """Read a precision; None leaves the choice to the operator."""
+    known = {"float64": torch.float64, "float32": torch.float32}
+    if dtype is None or dtype == "auto":
+        return None
+    name = str(dtype).removeprefix("torch.")
+    if name not in known:
+        raise InputError(f"cannot measure in {name}: choose float64 or float32")
+    return known[name]
+
+
+def chosen_device(device: torch.device | str | None) -> tuple[torch.device | None, list[str]]:
+    """Read a device, with a note where "auto" chose; None means where the model is."""
+    if device is None:
+        return None, []
+    if device == "auto":
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(chosen), [f"device: {chosen} (auto)"]
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as e:
+        raise InputError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N") from e
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("CUDA was asked for and there is none here: use --device cpu")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no {wanted}: {torch.cuda.device_count()} CUDA devices here")
+    if wanted.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"cannot measure on {device!r}: choose auto, cpu, cuda or cuda:N")
+    return wanted, []

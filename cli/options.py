@@ -102,9 +102,11 @@ _SUBJECT = (
     ),
     click.option(
         "--input",
-        "input_path",
-        metavar="FILE",
-        help="Measure at this input: .npy, .npz, .pt, .safetensors, .csv, .png or .jpg.",
+        "inputs",
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Measure at this input: .npy, .npz, .pt, .safetensors, .csv, .png or .jpg; again "
+        "with NAME= for each of several arguments.",
     ),
     click.option("--input-key", metavar="NAME", help="Which array of FILE."),
     click.option("--shape", type=Shape(), metavar="C,H,W", help="Gaussian input of this shape."),
@@ -121,6 +123,20 @@ _SUBJECT = (
         default=1,
         show_default=True,
         help="Inputs to measure; their spread is reported.",
+    ),
+    click.option("--wrt", metavar="NAME", help="Differentiate by this argument."),
+    click.option("--output", metavar="NAME", help="Measure this part of the output, as logits."),
+    click.option("--start", metavar="LAYER", help="Measure from the input of this layer."),
+    click.option("--stop", metavar="LAYER", help="Measure to the output of this layer."),
+    click.option(
+        "--at",
+        metavar="OUT[/IN]",
+        help="Measure at these positions: 3 is the fourth token, ':,-1 / :,0' two indices.",
+    ),
+    click.option(
+        "--train-mode",
+        is_flag=True,
+        help="Measure in training mode, dropout frozen to one mask.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."),
     click.option(

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and refused before the work rather than after."""
+"""Files are written whole or not at all, refused before the work; stdout is for results alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import contextlib
 import io
 import os
 import stat
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,46 @@ if TYPE_CHECKING:
     from isometry.report import Report
 
 FIGURES = (".png", ".svg", ".pdf")
+
+
+@contextlib.contextmanager
+def results_only() -> Iterator[None]:
+    """Send to stderr whatever the user's code prints: by Python, a C library or a subprocess.
+
+    ``sys.stdout`` need not be the file behind descriptor 1, nor either of them be open.
+    """
+    streams = (sys.stdout, sys.__stdout__)
+    _flush(streams)
+    stderr, stdout = _copy(2), _copy(1)
+    try:
+        os.dup2(stderr, 1)
+        os.set_inheritable(1, True)  # already so, unless 1 was closed and is itself the copy
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _flush(streams)  # what is still buffered is not a result either
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(stderr)
+
+
+def _copy(descriptor: int) -> int:
+    try:
+        return os.dup(descriptor)
+    except OSError:  # it is closed
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def _flush(streams: Iterable[Any]) -> None:
+    import ctypes
+
+    for stream in streams:
+        # None or closed where the process was started without stdout; a full disk shows later.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    # Output of C libraries; Windows has no such handle to the C library in use.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 def check_targets(json_path: str | None, figure_path: str | None, *sources: str | None) -> None:

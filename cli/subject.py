@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .output import results_only
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -24,11 +23,17 @@ class Subject:
     reference: str | None
     kwargs: dict[str, Any] | None
     trust: bool
-    input_path: str | None
+    inputs: tuple[str, ...]
     input_key: str | None
     shape: tuple[int, ...] | None
     input_scale: float
     samples: int
+    wrt: str | None
+    output: str | None
+    start: str | None
+    stop: str | None
+    at: str | None
+    train_mode: bool
     device: str
     dtype: str
     seed: int
@@ -36,7 +41,7 @@ class Subject:
     check_itself: bool
 
     def __post_init__(self) -> None:
-        for name, value in (("MODEL", self.path), ("--input", self.input_path)):
+        for name, value in (("MODEL", self.path), *(("--input", f) for f in self.inputs)):
             if value == "":
                 raise click.UsageError(f"{name} is an empty name: is a variable not set?")
         if self.path is None and self.reference is None:
@@ -45,24 +50,29 @@ class Subject:
             )
         if self.kwargs is not None and self.reference is None:
             raise click.UsageError("--kwargs are arguments for a factory: give --model as well")
-        if self.input_path is not None and self.shape is not None:
+        if self.inputs and self.shape is not None:
             raise click.UsageError("give --input or --shape, not both")
-        if self.input_key is not None and self.input_path is None:
-            raise click.UsageError("--input-key names an array of --input FILE: give that as well")
+        if self.input_key is not None and len(self.inputs) != 1:
+            raise click.UsageError("--input-key names an array of --input FILE: give one such file")
+        if len(self.inputs) > 1 and not all(_name_of(f) for f in self.inputs):
+            raise click.UsageError("several inputs need names: --input x=a.npy --input mask=b.npy")
+
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """The paths of the inputs, without the names of the arguments."""
+        return tuple(f.removeprefix(f"{_name_of(f)}=") for f in self.inputs)
 
     def analyze(self, *, quiet: bool) -> Report:
         """Load the network and its input, and measure."""
         # What the user's code prints must not end up in the middle of a result.
-        with redirect_stdout(sys.stderr):
+        with results_only():
             return self._analyze(quiet=quiet)
 
     def _analyze(self, *, quiet: bool) -> Report:
         from isometry import analyze
-        from isometry.load import load_array
-        from isometry.load.wording import show
 
         model, info, notes = self._load()
-        x = None if self.input_path is None else load_array(self.input_path, key=self.input_key)
+        x, source = self._input()
         with progress_bar("measuring", quiet=quiet) as progress:
             report = analyze(
                 model,
@@ -70,6 +80,12 @@ class Subject:
                 shape=self.shape,
                 input_scale=self.input_scale,
                 samples=self.samples,
+                wrt=self.wrt,
+                output=self.output,
+                start=self.start,
+                stop=self.stop,
+                at=self.at,
+                train_mode=self.train_mode,
                 dtype=self.dtype,
                 device=self.device,
                 seed=self.seed,
@@ -77,9 +93,21 @@ class Subject:
                 check_itself=self.check_itself,
                 progress=progress,
                 model_info=info,
-                input_source=None if self.input_path is None else show(Path(self.input_path).name),
+                input_source=source,
             )
         return replace(report, notes=(*notes, *report.notes))
+
+    def _input(self) -> tuple[Any, str | None]:
+        """Read the input: one array, or arrays by the names of arguments."""
+        from isometry.load import load_array
+        from isometry.load.wording import show
+
+        if not self.inputs:
+            return None, None
+        arrays = [load_array(path, key=self.input_key) for path in self.input_files]
+        source = ", ".join(show(Path(path).name) for path in self.input_files)
+        names = [_name_of(f) for f in self.inputs]
+        return (dict(zip(names, arrays, strict=True)) if names[0] else arrays[0]), source
 
     def _load(self) -> tuple[Any, ModelInfo, tuple[str, ...]]:
         from isometry.analysis import describe
@@ -92,3 +120,9 @@ class Subject:
         loaded = load_model(str(self.path), model=built, trust=self.trust)
         info = describe(loaded.module, name=show(Path(str(self.path)).name), kind=loaded.kind)
         return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes
+
+
+def _name_of(given: str) -> str:
+    """Return NAME of ``NAME=FILE``; empty for a bare file, whose own name may hold a sign."""
+    name, equals, _ = given.partition("=")
+    return name if equals and name.isidentifier() and not Path(given).exists() else ""

@@ -1,6 +1,8 @@
-"""Put the real output of the commands into README.md, and the rules into docs/rules.md.
+"""Put the real output of commands and snippets into the pages, and the rules into docs/rules.md.
 
-A block that follows a comment ``<!-- output: COMMAND -->`` holds what COMMAND prints.
+A block that follows a comment ``<!-- output: COMMAND -->`` holds what COMMAND prints; one that
+follows ``<!-- output -->`` holds what the Python block before it prints. A table that follows
+``<!-- table: SCRIPT -->`` is what the script prints.
 
     python docs/update_readme.py
 """
@@ -13,17 +15,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from isometry.rules import all_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- output: isometry (.+?) -->\n```text\n)(.*?)(\n```)", re.DOTALL)
+SNIPPET = re.compile(
+    r"(```python\n((?:(?!```).)*)\n```\n\n<!-- output -->\n```text\n)(.*?)(```)", re.DOTALL
+)
+
+TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-def output(arguments: str) -> str:
-    """Run the installed command line and return what it prints to stdout."""
-    command = [sys.executable, "-m", "isometry_cli", *shlex.split(arguments)]
+def output(*arguments: str) -> str:
+    """Run Python with these arguments and return what it prints to stdout."""
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.rstrip()
+
+
+def with_outputs(text: str) -> str:
+    """Return a page with the outputs of this very installation."""
+    text = BLOCK.sub(lambda m: m[1] + output("-m", "isometry_cli", *shlex.split(m[2])) + m[4], text)
+    text = SNIPPET.sub(lambda m: m[1] + output("-c", m[2]) + "\n" + m[4], text)
+    text = TABLE.sub(lambda m: f"{m[1]}\n{output('-W', 'ignore', m[2])}\n\n{m[3]}", text)
+    return re.sub(r"(?<=Outputs below: torch )[\d.]+\d", torch.__version__.split("+")[0], text)
 
 
 def rules_page() -> str:
@@ -35,10 +52,10 @@ def rules_page() -> str:
 
 
 def main() -> None:
-    """Rewrite both files in place."""
-    readme = ROOT / "README.md"
-    text = BLOCK.sub(lambda m: m[1] + output(m[2]) + m[4], readme.read_text(encoding="utf-8"))
-    readme.write_text(text, encoding="utf-8")
+    """Rewrite the pages in place."""
+    for name in ("README.md", "docs/wrong-derivatives.md", "docs/model-files.md"):
+        page = ROOT / name
+        page.write_text(with_outputs(page.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs/rules.md").write_text(rules_page(), encoding="utf-8")
 
 

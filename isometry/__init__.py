@@ -9,7 +9,9 @@ all near one: signals and gradients then keep their size at any depth.
     isometry.Jacobian(model, x)              # J @ V, J.T @ U, dense()
 """
 
-from isometry.analysis import analyze, check, spectrum
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from isometry.errors import (
     InputError,
     IsometryError,
@@ -20,9 +22,29 @@ from isometry.errors import (
     RefusedError,
     TheoryError,
 )
-from isometry.jacobian import Jacobian
 from isometry.report import Report
 from isometry.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from isometry.analysis import analyze, check, spectrum
+    from isometry.jacobian import Jacobian
+else:
+    # What needs torch waits until it is asked for: torch takes seconds, reports and rules do not.
+    _LAZY = {
+        "analyze": "isometry.analysis",
+        "check": "isometry.analysis",
+        "spectrum": "isometry.analysis",
+        "Jacobian": "isometry.jacobian",
+    }
+    # Importing the module isometry.spectrum bound its name, which is that of the function.
+    del globals()["spectrum"]
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(_LAZY[name]), name)
+        return value
+
 
 __all__ = [
     "analyze",
@@ -40,3 +62,7 @@ __all__ = [
     "TheoryError",
     "NotIsometricError",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from isometry import anatomy, diagnosis, theory
 from isometry.anatomy import Anatomy
 from isometry.errors import InputError, MeasurementError, NotIsometricError
-from isometry.inputs import explained_shape, gaussian_inputs, infer_shape, single_inputs
-from isometry.jacobian import Jacobian, self_check
-from isometry.jacobian.context import measuring, modules_of, unwrap
-from isometry.jacobian.operator import device_of
+from isometry.inputs import default_inputs, explained_shape, single_inputs
+from isometry.jacobian import Jacobian, Selection, self_check
+from isometry.jacobian.context import measuring
+from isometry.jacobian.modules import modules_of, unwrap
 from isometry.jacobian.placement import chosen_device, chosen_dtype
-from isometry.measure import exact
+from isometry.measure import Measurement, exact
 from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum, pooled
@@ -35,6 +36,12 @@ def analyze(
     shape: int | Sequence[int] | None = None,
     input_scale: float = 1.0,
     samples: int = 1,
+    wrt: str | None = None,
+    output: str | None = None,
+    at: str | None = None,
+    start: str | None = None,
+    stop: str | None = None,
+    train_mode: bool = False,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     seed: int = 0,
@@ -49,17 +56,22 @@ def analyze(
     Parameters
     ----------
     model : torch.nn.Module or callable
-        Takes one floating tensor and returns one. It is left bit-identical: weights,
-        buffers, gradients, training flags, hooks, random state and device.
-    x : tensor or array, optional
-        One input, or a batch whose rows are inputs (the network itself is asked which).
-        Without it, Gaussian noise of the given or inferred shape.
+        It is left bit-identical: weights, buffers, gradients, training flags, hooks, random
+        state and device.
+    x : tensor or array, tuple or mapping, optional
+        One input, or a batch whose rows are inputs (the network itself is asked which); or all
+        arguments of forward, by position or by name. Token ids are differentiated at the
+        output of the embedding. Without it, Gaussian noise (or random token ids) of the given
+        or inferred shape.
     shape : sequence of int, optional
         Shape of one Gaussian input, without the batch dimension.
     input_scale : float
         Standard deviation of Gaussian input.
     samples : int
         How many inputs to measure; their spectra are pooled, their scores compared.
+    wrt, output, at, start, stop, train_mode : optional
+        Which derivative is meant, as for `Jacobian`: by which argument, of which part of the
+        output, at which positions, between which layers, and in which mode.
     dtype : torch.dtype or str, optional
         Precision; by default float64 where the network runs in it.
     device : torch.device or str, optional
@@ -97,25 +109,24 @@ def analyze(
     >>> report.verdict.status, round(report.score.value, 6)
     ('PASS', 1.0)
     """
-    start = time.perf_counter()
-    inputs, notes = _inputs(model, x, shape, input_scale, samples, seed)
-    m = _measure(model, inputs, dtype, device, seed, memory, check_itself, progress)
+    began = time.perf_counter()
+    selection = Selection(wrt, output, at, start, stop, train_mode)
+    inputs, notes = _inputs(model, x, shape, input_scale, samples, seed, selection)
+    m = _measure(model, inputs, selection, dtype, device, seed, memory, check_itself, progress)
     built = _read(unwrap(model))
     overall = score(m.spectrum, m.spectra)
     predictions, why_none = theory.predict(built, m.spectrum)
-    squares = [v.detach().double().square().mean().cpu() for v in inputs]
-    variance = float(torch.stack(squares).mean())
     verdict, findings = diagnosis.diagnose(
-        diagnosis.Evidence(m.spectrum, overall, built, m.rank, variance, m.check)
+        diagnosis.Evidence(m.spectrum, overall, built, m.rank, m.input_variance, m.check)
     )
     first = m.jacobian
     return Report(
         model=model_info or describe(model),
         input=InputInfo(
             source=input_source or ("given" if x is not None else "Gaussian noise"),
-            shape=tuple(inputs[0].shape),
+            shape=tuple(first.x.shape),
             samples=len(inputs),
-            rms=variance**0.5,
+            rms=m.input_variance**0.5,
         ),
         jacobian=JacobianInfo(
             shape=first.shape,
@@ -134,7 +145,7 @@ def analyze(
             version=version("isometry"),
             torch=str(torch.__version__),  # a class of its own, which JSON would not bring back
             seed=seed,
-            seconds=round(time.perf_counter() - start, 3),
+            seconds=round(time.perf_counter() - began, 3),
         ),
     )
 
@@ -190,19 +201,13 @@ def failure(report: Report, min_score: float | None) -> str:
     return f"FAIL: {asked}{report.verdict.reason}{first}"
 
 
-def spectrum(
-    model: Callable[..., Any],
-    x: object = None,
-    *,
-    shape: int | Sequence[int] | None = None,
-    input_scale: float = 1.0,
-    samples: int = 1,
-    dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
-    seed: int = 0,
-    memory: int | None = None,
-) -> Spectrum:
-    """Return the singular values of the input-output Jacobian; parameters as for `analyze`.
+def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spectrum:
+    """Return the singular values of the input-output Jacobian, without the rest of the report.
+
+    Parameters
+    ----------
+    model, x, **options
+        As for `analyze`.
 
     Raises
     ------
@@ -215,11 +220,10 @@ def spectrum(
     >>> isometry.spectrum(torch.nn.Tanh(), torch.zeros(1, 3)).singular_values
     array([1., 1., 1.])
     """
-    inputs, _ = _inputs(model, x, shape, input_scale, samples, seed)
-    m = _measure(model, inputs, dtype, device, seed, memory, True, None)
-    if m.check is not None and not m.check.passed:
-        raise MeasurementError(f"the self-check failed: {', '.join(m.check.failures)}")
-    return m.spectrum
+    report = analyze(model, x, **options)
+    if not report.trustworthy:
+        raise MeasurementError(report.verdict.reason)
+    return report.spectrum
 
 
 def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = "") -> ModelInfo:
@@ -249,6 +253,7 @@ class _Measured:
     spectrum: Spectrum
     spectra: list[Spectrum]
     rank: int
+    input_variance: float
     check: SelfCheck | None
     notes: list[str]
     jacobian: Jacobian
@@ -261,20 +266,19 @@ def _inputs(
     scale: float,
     samples: int,
     seed: int,
-) -> tuple[list[Tensor], list[str]]:
-    if x is not None:
-        if shape is not None:
-            raise InputError("give an input or a shape, not both")
-        return single_inputs(model, x, samples)
-    given = (shape,) if isinstance(shape, int) else shape
-    known = tuple(given) if given is not None else infer_shape(unwrap(model))
-    noise = gaussian_inputs(known, samples, scale=scale, seed=seed)
-    return [noise[i : i + 1] for i in range(samples)], []
+    selection: Selection,
+) -> tuple[list[Any], list[str]]:
+    if x is None:
+        return default_inputs(model, shape, samples, scale=scale, seed=seed)
+    if shape is not None:
+        raise InputError("give an input or a shape, not both")
+    return single_inputs(model, x, samples, selection)
 
 
 def _measure(
     model: Callable[..., Any],
-    inputs: list[Tensor],
+    inputs: list[Any],
+    selection: Selection,
     dtype: torch.dtype | str | None,
     device: torch.device | str | None,
     seed: int,
@@ -284,30 +288,25 @@ def _measure(
 ) -> _Measured:
     place, notes = chosen_device(device)
     precision = chosen_dtype(dtype)
-    spectra: list[Spectrum] = []
+    measured: list[Measurement] = []
+    jacobians: list[Jacobian] = []
     checks: list[SelfCheck] = []
-    ranks: set[int] = set()
-    first: Jacobian | None = None
-    network = unwrap(model)
-    modules, where = modules_of(network), place or device_of(network, inputs[0])
     for i, x in enumerate(inputs):
-        # One context around all: leaving and entering it costs as much as a small network.
-        with measuring(modules, where), explained_shape(model):
-            jacobian = Jacobian(model, x, dtype=precision, device=place)
-            m = exact(jacobian, memory=memory, progress=_share(progress, i, len(inputs)))
-            if check_itself:
-                checks.append(self_check(jacobian, m.dense, seed=seed))
-        spectra.append(m.spectrum)
-        ranks.add(m.bottleneck.width)
+        with explained_shape(model):
+            jacobian = Jacobian(
+                model, x, **asdict(selection), dtype=precision, device=place, self_check=False
+            )
+            share = _share(progress, i, len(inputs))
+            m, check = _trusted(jacobian, check_itself, seed, memory=memory, progress=share)
+        measured.append(m)
+        jacobians.append(jacobian)
+        checks += [check] if check else []
         notes += jacobian.notes
-        first = first or jacobian
         if m.bottleneck.width < min(jacobian.shape):
             notes.append(
                 f"the narrowest layer leaves {m.bottleneck.width} directions; the zeros that it "
                 "forces are not counted"
             )
-    if first is None:
-        raise InputError("there is no input to measure at")
     if not check_itself:
         notes.append("the self-check was switched off: wrong derivatives would go unnoticed")
     if any(c.difference_error is None for c in checks):
@@ -315,8 +314,36 @@ def _measure(
             "finite differences cannot tell whether the derivative is right: it is below their "
             "rounding noise, or they do not converge; the other tests of the self-check ran"
         )
-    worst = max(checks, key=lambda c: (len(c.failures), c.kink), default=None)
-    return _Measured(pooled(spectra), spectra, max(ranks), worst, notes, first)
+    spectra = [m.spectrum for m in measured]
+    return _Measured(
+        pooled(spectra),
+        spectra,
+        max(m.bottleneck.width for m in measured),
+        sum(float(j.x.double().square().mean()) for j in jacobians) / len(jacobians),
+        max(checks, key=lambda c: (len(c.failures), c.kink), default=None),
+        notes,
+        jacobians[0],
+    )
+
+
+def _trusted(
+    jacobian: Jacobian, check_itself: bool, seed: int, **options: Any
+) -> tuple[Measurement, SelfCheck | None]:
+    """Measure and check; where a route of differentiation is wrong, again by the next one."""
+    # One context around all: leaving and entering it costs as much as a small network.
+    with jacobian.session():
+        while True:
+            m = exact(jacobian, **options)
+            if not check_itself:
+                return m, None
+            check, suspect = self_check(jacobian, m.dense, seed=seed)
+            if not suspect:
+                return m, check
+            if not jacobian.descend(suspect):
+                # Nothing but finite differences is left: measured by them, and no verdict.
+                with suppress(MeasurementError):
+                    m = exact(jacobian, **options)
+                return m, check
 
 
 def _share(progress: Progress | None, i: int, total: int) -> Progress | None:

@@ -149,6 +149,8 @@ def _untrustworthy(e: Evidence) -> list[Finding]:
         "ISO302": f"relative error {_worst(e.self_check):.2g} between the two modes",
         "ISO303": f"relative error {e.self_check.difference_error or 0:.2g}",
         "ISO304": "rounding hides any error",
+        "ISO305": "automatic differentiation fails or is wrong by every route",
+        "ISO306": f"relative error {e.self_check.loop_error or 0:.2g}",
     }
     return [
         _finding(code, "error", f"{rule(code).title}: {numbers[code]}", rule(code).remedy)

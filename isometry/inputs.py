@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
-from isometry.jacobian.context import measuring, modules_of, unwrap
-from isometry.jacobian.function import call, pure_function
+from isometry.jacobian.arguments import has_embedding, is_call, refuse_bad_kind
+from isometry.jacobian.function import Network, call
+from isometry.jacobian.modules import unwrap
+from isometry.jacobian.selection import Selection
 from isometry.memory import default_budget, format_size
 
+_TOKENS = 16  # length of a sequence where none is asked for
 _PROBED = 32  # rows looked at to learn whether the first dimension is a batch
 
 
@@ -85,11 +88,6 @@ def infer_shape(model: object) -> tuple[int, ...]:
                 f"{type(layer).__name__}({layer.in_channels}, …), so give --shape "
                 f"{','.join(sizes)} (shape=...) or an input"
             )
-        if isinstance(layer, nn.Embedding):
-            raise InputError(
-                "the first layer is an Embedding and takes token ids, which have no derivative: "
-                "give the embedded sequence to the rest of the network"
-            )
         if next(layer.children(), None) is None and any(True for _ in layer.parameters()):
             break
     raise InputError(
@@ -97,45 +95,91 @@ def infer_shape(model: object) -> tuple[int, ...]:
     )
 
 
-def single_inputs(
-    model: Callable[..., Any], x: object, samples: int
+def default_inputs(
+    model: Callable[..., Any],
+    shape: int | Sequence[int] | None,
+    samples: int,
+    *,
+    scale: float = 1.0,
+    seed: int = 0,
 ) -> tuple[list[Tensor], list[str]]:
-    """Split data into inputs of batch size one, asking the network what a row is.
-
-    The first dimension is a batch when the network gives each row the output it would have
-    given that row alone. Otherwise all of `x` is one input.
+    """Draw inputs for a network: Gaussian noise, or token ids where it begins with an embedding.
 
     Returns
     -------
     inputs : list of Tensor
+        Each with a batch dimension of one.
+    notes : list of str
+        What was drawn where that is not plain.
+    """
+    inner = unwrap(model)
+    given = (shape,) if isinstance(shape, int) else shape
+    vocabulary = _vocabulary(inner)
+    if vocabulary:
+        ids = _token_ids(vocabulary, tuple(given or (_TOKENS,)), samples, seed)
+        return _one_by_one(ids), [f"random token ids of shape {tuple(ids.shape[1:])}"]
+    known = tuple(given) if given is not None else infer_shape(inner)
+    return _one_by_one(gaussian_inputs(known, samples, scale=scale, seed=seed)), []
+
+
+def _one_by_one(x: Tensor) -> list[Tensor]:
+    return [x[i : i + 1] for i in range(len(x))]
+
+
+def _vocabulary(model: object) -> int:
+    """Return the number of embeddings where the first layer with weights is an embedding."""
+    for layer in model.modules() if isinstance(model, nn.Module) else ():
+        if next(layer.parameters(recurse=False), None) is not None:
+            return layer.num_embeddings if isinstance(layer, nn.Embedding) else 0
+    return 0
+
+
+def _token_ids(vocabulary: int, shape: tuple[int, ...], samples: int, seed: int) -> Tensor:
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    g = torch.Generator(device="cpu").manual_seed(seed)
+    return torch.randint(vocabulary, (samples, *shape), generator=g, device="cpu")
+
+
+def single_inputs(
+    model: Callable[..., Any], x: object, samples: int, selection: Selection | None = None
+) -> tuple[list[Any], list[str]]:
+    """Split data into inputs of batch size one, asking the network what a row is.
+
+    The first dimension is a batch when the network gives each row the output it would have
+    given that row alone. Otherwise all of `x` is one input, as several arguments always are.
+
+    Returns
+    -------
+    inputs : list
         At most `samples` of them, each shaped as the network takes it.
     notes : list of str
         How the data were read.
     """
     if samples < 1:
         raise InputError(f"samples must be at least 1, got {samples}")
+    if is_call(x):
+        return [x], _too_few(1, samples)
     x = _as_tensor(x)
     if x.ndim == 0:
         raise InputError("the input is a single number: give an array with the input's shape")
     if x.numel() == 0:
         raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")
-    if x.is_complex():
-        raise InputError(
-            f"the input is {str(x.dtype).removeprefix('torch.')}, expected floating point: give "
-            "real and imaginary parts as entries of their own"
-        )
-    if not x.is_floating_point():
-        raise InputError(
-            f"the input is {str(x.dtype).removeprefix('torch.')}, expected floating point: convert "
-            "it to float32, or give the embedded input if these are token ids"
-        )
-    forward = _forward(model, x)
+    if has_embedding(model) and not x.is_floating_point() and not x.is_complex():
+        ids = x if x.ndim > 1 else x[None]
+        return _some_rows(ids, samples)
+    refuse_bad_kind(x)
+    forward = _forward(model, x, selection or Selection())
     # A single row of numbers is one input, also for networks that would take each by itself.
     if x.ndim > 1 and _is_batch(forward, x[:_PROBED]):
-        rows = [x[i : i + 1] for i in range(min(samples, len(x)))]
-        used = f"measured input 1 of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
-        return rows, [f"{used}; more with samples"] * (samples < len(x)) + _too_few(len(x), samples)
+        return _some_rows(x, samples)
     return [_as_one_input(model, forward, x)], _too_few(1, samples)
+
+
+def _some_rows(x: Tensor, samples: int) -> tuple[list[Any], list[str]]:
+    rows = _one_by_one(x[:samples])
+    used = f"measured input 1 of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
+    return rows, [f"{used}; more with samples"] * (samples < len(x)) + _too_few(len(x), samples)
 
 
 def _as_one_input(
@@ -185,21 +229,24 @@ def _as_tensor(x: object) -> Tensor:
         ) from e
 
 
-def _forward(model: Callable[..., Any], x: Tensor) -> Callable[[Tensor], Tensor]:
+def _forward(
+    model: Callable[..., Any], x: Tensor, selection: Selection
+) -> Callable[[Tensor], Tensor]:
     """Return the network without derivatives, in float64 where it runs in it.
 
     In float32 a chaotic network tells a row from the same row in a batch.
     """
-    inner = unwrap(model)
-    modules = modules_of(inner)
+    whole = Selection(output=selection.output, train_mode=selection.train_mode)
+    network = Network(model, torch.zeros(1), whole)  # its argument is replaced at each call
+    inner = network.model
     parameter = next(inner.parameters(), x) if isinstance(inner, nn.Module) else x
     own = parameter.dtype if parameter.is_floating_point() else torch.float32
     device = parameter.device
     precisions = [own] if device.type == "mps" else dict.fromkeys([torch.float64, own])
-    functions = {dtype: pure_function(inner, modules, dtype, device) for dtype in precisions}
+    functions = {dtype: network.function(dtype, device)[0] for dtype in precisions}
 
     def forward(rows: Tensor) -> Tensor:
-        with measuring(modules, device), torch.no_grad():
+        with network.held_still(device), torch.no_grad():
             for dtype, f in functions.items():
                 try:
                     return call(f, rows.detach().to(device, dtype))

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from isometry.errors import InputError
+from isometry.trust import FAILURES
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,14 @@ _RULES = (
     ),
     Rule(
         "ISO301",
-        "the network is not repeatable",
+        FAILURES["ISO301"],
         "Two forward passes at the same input gave different outputs: something in forward is "
         "random or changes the network's own state, so no derivative is well defined.",
         "Switch the randomness off (dropout inside forward, noise layers, sampling).",
     ),
     Rule(
         "ISO302",
-        "forward and backward derivatives disagree",
+        FAILURES["ISO302"],
         "Products with J by forward mode and with Jᵀ by reverse mode are not adjoint to each "
         "other: at least one is wrong. PyTorch does this in known cases, custom backward "
         "functions in others.",
@@ -96,7 +97,7 @@ _RULES = (
     ),
     Rule(
         "ISO303",
-        "the derivative disagrees with finite differences",
+        FAILURES["ISO303"],
         "The central difference in float64 is not what automatic differentiation says: code in "
         "forward hides dependence from it (no_grad, detach, .data, .item(), rounding, "
         "quantisation), or a backward function is wrong.",
@@ -104,10 +105,25 @@ _RULES = (
     ),
     Rule(
         "ISO304",
-        "the precision is too low to tell",
+        FAILURES["ISO304"],
         "The network runs in half precision only, where rounding hides an error of any size "
         "in its derivative: neither the derivative nor its singular values can be checked.",
         "Let the network run in float32: remove fixed casts to half precision from forward.",
+    ),
+    Rule(
+        "ISO305",
+        FAILURES["ISO305"],
+        "No route of automatic differentiation runs through this network: it leaves PyTorch (for "
+        "NumPy, or an operator without derivative). The spectrum is of central differences, which "
+        "nothing checks.",
+        "Write that part of forward in PyTorch, or measure around it (--start, --stop).",
+    ),
+    Rule(
+        "ISO306",
+        FAILURES["ISO306"],
+        "A row of the Jacobian taken in a block is not the row taken by itself, and the central "
+        "difference is too noisy to say which is right. An operator has a wrong rule for vmap.",
+        "Measure in float64 (--dtype float64), or report the operator to its authors.",
     ),
 )
 

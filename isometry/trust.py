@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FAILURES = {
+    "ISO301": "the network is not repeatable",
+    "ISO302": "forward and backward derivatives disagree",
+    "ISO303": "the derivative disagrees with finite differences",
+    "ISO304": "the precision is too low to tell",
+    "ISO305": "there is no derivative but by finite differences",
+    "ISO306": "products in a block differ from products one by one",
+}
+
 
 @dataclass(frozen=True)
 class SelfCheck:
@@ -27,6 +36,9 @@ class SelfCheck:
         a kink of the network, where the derivative is one of several.
     failures : tuple of str
         Codes of the tests that failed (`isometry rule CODE` explains); empty when all passed.
+    loop_error : float or None
+        Relative distance between a row taken in a block and the same row taken by itself. It
+        counts as a failure only where the central difference cannot tell which is right.
     """
 
     repeatable: bool
@@ -35,8 +47,14 @@ class SelfCheck:
     difference_error: float | None
     kink: bool
     failures: tuple[str, ...]
+    loop_error: float | None = None
 
     @property
     def passed(self) -> bool:
         """Whether the measurement may be relied on."""
         return not self.failures
+
+    @property
+    def reason(self) -> str:
+        """What failed, in words; empty when nothing did."""
+        return "; ".join(f"{FAILURES[code]} ({code})" for code in self.failures)

@@ -239,9 +239,10 @@ class OldStyle(torch.autograd.Function):
         return 2 * g
 
 
-def test_a_network_that_runs_but_cannot_be_differentiated_is_told_apart():
-    with pytest.raises(MeasurementError, match=r"the network runs, but .*setup_context"):
-        isometry.analyze(OldStyle.apply, torch.randn(1, 4))
+def test_an_old_style_function_is_measured_by_plain_autograd():
+    report = isometry.analyze(OldStyle.apply, torch.randn(1, 4))
+    assert report.trustworthy
+    assert any("by batched autograd.grad: vmap(vjp) failed" in note for note in report.notes)
 
 
 def test_a_row_of_numbers_is_one_input():
@@ -267,9 +268,15 @@ def test_what_is_no_network_is_named(model, words):
         isometry.analyze(model)
 
 
-def test_token_ids_are_told_what_they_are():
+def test_token_ids_are_differentiated_at_the_embedding():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 6))
+    report = isometry.analyze(net, torch.tensor([[1, 2, 3]]))
+    assert report.jacobian.shape == (18, 24)
+    assert any("differentiated by the output of '0'" in note for note in report.notes)
+    assert isometry.analyze(net, shape=3).jacobian.shape == (18, 24)
     with pytest.raises(InputError, match="the input is int64, expected floating point"):
-        isometry.analyze(nn.Embedding(5, 8), torch.tensor([[1, 2, 3]]))
+        isometry.analyze(nn.Linear(3, 8), torch.tensor([[1, 2, 3]]))
 
 
 def test_a_function_over_a_network_leaves_it_alone_and_runs_in_float64():

@@ -8,14 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import isometry
 
 
 def imported_names():
-    """The names that the reader of isometry/__init__.py sees imported."""
+    """The names that the reader of isometry/__init__.py sees imported from the library."""
     tree = ast.parse(Path(isometry.__file__).read_text(encoding="utf-8"))
-    found = [n for node in tree.body if isinstance(node, ast.ImportFrom) for n in node.names]
-    return [name.asname or name.name for name in found]
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    return [a.asname or a.name for n in found if n.module.startswith("isometry") for a in n.names]
+
+
+def in_a_new_process(code):
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_all_lists_exactly_the_imported_names():
@@ -68,18 +74,47 @@ def test_every_error_is_an_isometry_error():
     assert issubclass(isometry.InputError, ValueError)
 
 
-def test_the_record_of_a_report_needs_no_torch():
-    code = (
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name.split('.')[0] == 'torch': raise ImportError(name)\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-        "import types, pathlib, importlib.util\n"
-        "root = pathlib.Path(importlib.util.find_spec('isometry').origin).parent\n"
-        "package = types.ModuleType('isometry'); package.__path__ = [str(root)]\n"
-        "sys.modules['isometry'] = package\n"
-        "import isometry.report, isometry.render, isometry.figure, isometry.laws\n"
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import isometry.spectrum",
+        "import isometry.report, isometry.analysis",
+        "from isometry import Spectrum",
+        "from isometry.spectrum import Spectrum",
+        "from isometry import *",
+        "import isometry; isometry.Jacobian",
+    ],
+)
+def test_functions_are_functions_whatever_is_imported_first(first):
+    in_a_new_process(
+        f"import inspect\n{first}\nimport isometry\nfrom isometry import analyze, spectrum\n"
+        "assert inspect.isfunction(analyze) and inspect.isfunction(spectrum)\n"
+        "assert isometry.spectrum is spectrum and isometry.analyze is analyze\n"
+        "import isometry.spectrum\n"
+        "assert isometry.spectrum is spectrum\n"
+    )
+
+
+def test_dir_shows_every_public_name_before_it_is_imported():
+    in_a_new_process(
+        "import isometry, sys\n"
+        "assert set(isometry.__all__) <= set(dir(isometry))\n"
         "assert 'torch' not in sys.modules\n"
-    )  # fmt: skip
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        "assert all(hasattr(isometry, name) for name in isometry.__all__)\n"
+    )
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'isometry' has no attribute 'analyse'"):
+        isometry.analyse  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'analyse'"):
+        exec("from isometry import analyse")
+
+
+def test_the_record_of_a_report_needs_no_torch():
+    in_a_new_process(
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import isometry, isometry.rules, isometry.render, isometry.figure, isometry.laws\n"
+        "isometry.Report, isometry.Spectrum\n"
+    )

@@ -34,7 +34,7 @@ def command(
     input is used where the first layer makes its shape unambiguous.
     """
     wanted = Subject(**what)
-    check_targets(json_path, figure_path, wanted.path, wanted.input_path)
+    check_targets(json_path, figure_path, wanted.path, *wanted.input_files)
     report = wanted.analyze(quiet=quiet)
 
     from isometry import render

@@ -27,7 +27,7 @@ def command(
     It fails when its score is below --fail-under, or without that when the verdict is FAIL.
     """
     wanted = Subject(**what)
-    check_targets(json_path, figure_path, wanted.path, wanted.input_path)
+    check_targets(json_path, figure_path, wanted.path, *wanted.input_files)
     report = wanted.analyze(quiet=True)
 
     from isometry import render

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian.function import call
-from isometry.jacobian.operator import AD_ERRORS, Jacobian
+from isometry.jacobian.operator import Jacobian
+from isometry.jacobian.routes import AD_ERRORS
 
 # Elementwise operations whose derivative is exactly zero on a whole interval.
 _FLAT = (

@@ -5,133 +5,119 @@ Everything changed here is put back on leaving, also after an error.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import itertools
 import random
+import sys
 import threading
-import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.checkpoint as checkpointing
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from isometry.errors import InputError
+from isometry.jacobian.modules import TABLES
+from isometry.jacobian.randomness import MASK_SEED, one_mask
 
-_FARTHEST = 4  # containers and closures between a function and its modules
-_TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
-_MOST = 1000  # items looked at in one container, which may be a data set
 _one_at_a_time = threading.RLock()
-_held: ContextVar[Sequence[nn.Module]] = ContextVar("held", default=())
+_spare_generator = np.random.MT19937(0)
 
 
-def unwrap(model: Callable[..., object]) -> Callable[..., object]:
-    """Return the module inside compiled and data-parallel wrappers.
-
-    A compiled module does not support double backward and a data-parallel one scatters
-    its input; neither changes the function that is measured.
-    """
-    if isinstance(model, type):
-        raise InputError(f"expected a network, got the class {model.__name__}: call it first")
-    if not callable(model):
-        raise InputError(f"expected a module or a function, got {type(model).__name__}")
-    while isinstance(model, nn.Module):
-        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        else:
-            break
-    return model
+@dataclass(frozen=True)
+class _Held:
+    modules: Sequence[nn.Module]
+    changes: list[str]
 
 
-def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
-    """Return all modules that a network can reach, also through lists, closures and arguments.
-
-    For a module these are its submodules and those it keeps in plain containers; for a function,
-    what it closes over, is bound to, has as defaults or names globally.
-    """
-    found: dict[nn.Module, None] = {}
-    seen: set[int] = set()
-    pending: list[tuple[object, int]] = [(model, 0)]
-    while pending:
-        part, depth = pending.pop()
-        if id(part) in seen or depth > _FARTHEST:
-            continue
-        seen.add(id(part))
-        if isinstance(part, nn.Module):
-            found[part] = None
-            depth = -1
-        pending += [(inner, depth + 1) for inner in _parts(part)]
-    return tuple(found)
-
-
-def _parts(whole: object) -> Iterable[object]:
-    if isinstance(whole, nn.Module):
-        if isinstance(whole, torch.jit.ScriptModule):
-            return whole.children()
-        own = (v for k, v in vars(whole).items() if k not in _TABLES)
-        return [*whole._modules.values(), *(v for v in own if isinstance(v, (list, tuple, dict)))]
-    if isinstance(whole, dict):
-        return list(itertools.islice(whole.values(), _MOST))
-    if isinstance(whole, (list, tuple, set)):
-        return list(itertools.islice(whole, _MOST))
-    if isinstance(whole, functools.partial):
-        return [whole.func, *whole.args, *whole.keywords.values()]
-    if isinstance(whole, (type, types.ModuleType, torch.Tensor)):
-        return []
-    if inspect.ismethod(whole):
-        return [whole.__self__, whole.__func__]
-    attributes = getattr(whole, "__dict__", {}).values()
-    if not inspect.isfunction(whole):
-        return list(attributes)
-    names = inspect.getclosurevars(whole)
-    defaults = (*(whole.__defaults__ or ()), *(whole.__kwdefaults__ or {}).values())
-    return [*attributes, *names.nonlocals.values(), *names.globals.values(), *defaults]
+_held: ContextVar[_Held | None] = ContextVar("held", default=None)
 
 
 @contextmanager
-def measuring(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+def measuring(
+    modules: Sequence[nn.Module], device: torch.device, *, train_mode: bool = False
+) -> Iterator[list[str]]:
     """Hold a network still while it is measured on `device`, and leave it without a trace.
 
-    Entered again for the same modules, it has nothing left to do.
+    Gives the list of what had to be changed, in words for the report. Entered again for the
+    same modules, it has nothing left to do.
     """
-    if modules and _held.get() == modules:
-        yield
+    held = _held.get()
+    if held is not None and held.modules and held.modules == modules:
+        yield held.changes
         return
     # One measurement at a time: weights are lent to the model and some flags are global.
     with _one_at_a_time:
-        token = _held.set(modules)
+        changes = _changes(modules, device, train_mode)
+        token = _held.set(_Held(modules, changes))
         try:
-            with _held_still(modules, device):
-                yield
+            with _held_still(modules, device, train_mode, changes):
+                yield changes
         finally:
             _held.reset(token)
 
 
+def _changes(modules: Sequence[nn.Module], device: torch.device, train_mode: bool) -> list[str]:
+    """List what the context is about to change that can change numbers."""
+    found = []
+    if train_mode:
+        found.append(
+            "measured in training mode: normalisation by this batch's own statistics, buffers held "
+            f"fixed, dropout frozen to one mask (seed {MASK_SEED})"
+        )
+    elif modal := [m for m in modules if m.training and _depends_on_mode(m)]:
+        found.append(
+            f"measured in evaluation mode: {len(modal)} layers that behave differently in training "
+            f"({type(modal[0]).__name__}, ...) were in training mode"
+        )
+    if any("ttention" in type(m).__name__ for m in modules):
+        found.append("attention runs on the plain kernel: fused ones have no second derivative")
+    if device.type == "cpu" and any(isinstance(m, nn.LSTM) for m in modules):
+        found.append("the LSTM runs without oneDNN, whose kernel has no forward-mode derivative")
+    if any(getattr(m, "_compiled_call_impl", None) is not None for m in modules):
+        found.append("compilation is bypassed: the network runs as written")
+    if torch.is_autocast_enabled(device.type):
+        found.append("autocast is switched off")
+    return found
+
+
+def _depends_on_mode(m: nn.Module) -> bool:
+    kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
+    return isinstance(m, kinds)
+
+
 @contextmanager
-def _held_still(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+def _held_still(
+    modules: Sequence[nn.Module], device: torch.device, train_mode: bool, changes: list[str]
+) -> Iterator[None]:
     with ExitStack() as stack:
-        stack.enter_context(_random_state_kept(device))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+        enter = stack.enter_context
+        enter(_random_state_kept(device))
+        enter(torch.inference_mode(False))
+        enter(torch.enable_grad())
+        enter(torch.autocast(device.type, enabled=False))
         # The fused attention kernels have no forward-mode and no second derivative.
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(_attention_fast_path_off())
-        stack.enter_context(_full_precision())
-        if device.type == "cpu" and any(isinstance(m, nn.LSTM) for m in modules):
-            # The oneDNN LSTM has no forward-mode derivative; elsewhere oneDNN is faster.
-            stack.enter_context(_onednn_off())
-        stack.enter_context(_attributes_kept(modules))
+        enter(sdpa_kernel(SDPBackend.MATH))
+        enter(_attention_fast_path_off())
+        enter(_full_precision())
+        enter(_checkpointing_off(changes))
+        if "torch._dynamo" in sys.modules:
+            enter(_compilation_off())
+        if any(isinstance(m, nn.RNNBase) for m in modules):
+            enter(_differentiable_recurrence(device))
+        enter(_attributes_kept(modules))
+        enter(_contents_kept(modules))
+        enter(_differentiable_experts(modules))
+        if train_mode:
+            enter(one_mask())
         for m in modules:
-            if m.training:  # the flag itself: eval() may be overridden and do more
-                m.training = False
+            if m.training is not train_mode:  # the flag itself: eval() may be overridden
+                m.training = train_mode
+            if getattr(m, "_compiled_call_impl", None) is not None:
+                m._compiled_call_impl = None
         yield
 
 
@@ -157,19 +143,51 @@ def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
+def _contents_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back arrays, and tensors in lists and mappings, that forward may write to.
+
+    Tensors that are attributes themselves are lent as buffers are, and need no keeping.
+    """
+    before = [(v, v.clone() if isinstance(v, torch.Tensor) else v.copy()) for v in _loose(modules)]
+    try:
+        yield
+    finally:
+        for value, kept in before:
+            if isinstance(value, torch.Tensor):
+                with torch.no_grad():
+                    if not torch.equal(value, kept):
+                        value.copy_(kept)
+            elif not np.array_equal(value, kept):
+                value[...] = kept
+
+
+def _loose(modules: Sequence[nn.Module]) -> Iterator[Any]:
+    for m in modules:
+        if isinstance(m, torch.jit.ScriptModule):
+            continue
+        for name, own in vars(m).items():
+            if name in TABLES:
+                continue
+            if isinstance(own, np.ndarray):
+                yield own
+            elif isinstance(own, (list, tuple, dict)):
+                items = own.values() if isinstance(own, dict) else own
+                yield from (v for v in items if isinstance(v, (torch.Tensor, np.ndarray)))
+
+
+@contextmanager
 def _random_state_kept(device: torch.device) -> Iterator[None]:
-    # Not by fork_rng, whose bookkeeping costs more than a small network's forward pass.
-    python, legacy_numpy, cpu = (
-        random.getstate(),
-        np.random.get_state(legacy=False),
-        torch.get_rng_state(),
-    )
+    # Not by fork_rng, whose bookkeeping costs more than a small network's forward pass; NumPy's
+    # generator is set aside whole, which is sixty times faster than reading its state.
+    numpy: Any = np.random
+    python, legacy, cpu = random.getstate(), numpy.get_bit_generator(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    numpy.set_bit_generator(_spare_generator)
     try:
         yield
     finally:
         random.setstate(python)
-        np.random.set_state(legacy_numpy)
+        numpy.set_bit_generator(legacy)
         torch.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state(cuda, device)
@@ -186,15 +204,16 @@ def _attention_fast_path_off() -> Iterator[None]:
 
 
 @contextmanager
-def _onednn_off() -> Iterator[None]:
-    # Not its own context manager: that one sets every flag, and warns about another of them.
-    mkldnn: Any = torch.backends.mkldnn
-    enabled = mkldnn.enabled
-    mkldnn.enabled = False
+def _differentiable_recurrence(device: torch.device) -> Iterator[None]:
+    # The oneDNN LSTM and the cuDNN recurrences have no forward-mode derivative. Not their own
+    # context managers: those set every flag, and warn about another of them.
+    backend: Any = torch.backends.cudnn if device.type == "cuda" else torch.backends.mkldnn
+    enabled = backend.enabled
+    backend.enabled = False
     try:
         yield
     finally:
-        mkldnn.enabled = enabled
+        backend.enabled = enabled
 
 
 @contextmanager
@@ -211,3 +230,68 @@ def _full_precision() -> Iterator[None]:
     finally:
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
+
+
+class _Unchecked:
+    """Stands in for reentrant checkpointing: runs the function, keeps its activations."""
+
+    def __init__(self, changes: list[str]) -> None:
+        self._changes = changes
+
+    def apply(self, function: Callable[..., Any], _preserve: bool, *args: Any) -> Any:
+        note = "checkpointing is switched off: `torch.func` does not support its hooks"
+        if note not in self._changes:
+            self._changes.append(note)
+        return function(*args)
+
+
+@contextmanager
+def _checkpointing_off(changes: list[str]) -> Iterator[None]:
+    """Let `checkpoint` call its function plainly, however the network imported it.
+
+    Both kinds are reached through names that `checkpoint` looks up in its own module.
+    """
+    module: Any = checkpointing
+    plain = _Unchecked(changes)
+
+    def generator(function: Callable[..., Any], preserve: bool, *_: Any, **__: Any) -> Any:
+        plain.apply(lambda: None, preserve)  # for the note
+        yield
+
+    replaced = {
+        "CheckpointFunction": plain,
+        "_checkpoint_without_reentrant_generator": generator,
+    }
+    before = {name: getattr(module, name) for name in replaced if hasattr(module, name)}
+    try:
+        for name in before:
+            setattr(module, name, replaced[name])
+        yield
+    finally:
+        for name, original in before.items():
+            setattr(module, name, original)
+
+
+@contextmanager
+def _compilation_off() -> Iterator[None]:
+    """Run compiled functions as written; only where the compiler was ever loaded."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def _differentiable_experts(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Let Hugging Face's mixtures of experts use batched products.
+
+    Their grouped kernel has no forward-mode derivative.
+    """
+    name = "_experts_implementation_internal"
+    tables = [getattr(vars(m).get("config"), "__dict__", {}) for m in modules]
+    grouped = [t for t in tables if t.get(name) == "grouped_mm"]
+    try:
+        for table in grouped:
+            table[name] = "batched_mm"
+        yield
+    finally:
+        for table in grouped:
+            table[name] = "grouped_mm"

@@ -1,8 +1,8 @@
-"""The network as a pure function of its input, its weights held fixed."""
+"""The network as a pure function of one tensor, everything else held fixed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,37 +10,126 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError, MeasurementError
+from isometry.jacobian import arguments, selection
+from isometry.jacobian.context import measuring
+from isometry.jacobian.modules import TABLES, modules_of, named, unwrap
+from isometry.jacobian.outputs import chosen_output
+from isometry.jacobian.randomness import restart
+from isometry.jacobian.section import Section, first_embedding
+from isometry.jacobian.selection import Selection
 
 PureFunction = Callable[[Tensor], Tensor]
 
 
-def pure_function(
-    model: Callable[..., object],
-    modules: Sequence[nn.Module],
-    dtype: torch.dtype,
-    device: torch.device,
-) -> PureFunction:
-    """Return ``x ↦ model(x)`` with detached weights in the given dtype, on the given device.
+class Network:
+    """A network, its arguments, and which derivative of it is meant.
 
-    `modules` are those of `model` (`context.modules_of`). Their tensors are never written to:
-    weights are copies, since a forward may clamp its own; buffers are cloned at every call so
-    that a forward which updates them updates a copy, and the input is cloned so that an
-    in-place operation on it cannot reach the caller's.
+    Parameters
+    ----------
+    model : torch.nn.Module or callable
+    x : Tensor, tuple or mapping
+        The argument, the positional arguments, or the named arguments of forward.
+    selection : Selection
+        What of it is measured.
+
+    Attributes
+    ----------
+    model : callable
+        Without compiled and parallel wrappers.
+    modules : tuple of Module
+        All modules it can reach.
+    notes : list of str
+        What was chosen where the caller left a choice.
+    output_name : str
+        The part of the output that is measured, known after the first call.
     """
-    lent = _LentWeights(modules, dtype, device)
 
-    def f(x: Tensor) -> Tensor:
+    def __init__(
+        self, model: Callable[..., Any], x: object, selection: Selection | None = None
+    ) -> None:
+        self.model = unwrap(model)
+        self.modules = modules_of(self.model)
+        self.selection = selection or Selection()
+        self.arguments = arguments.read(self.model, x, self.selection.wrt)
+        self.notes = list(self.arguments.notes)
+        self.output_name = ""
+        self._at_output, self._at_input = self.selection.positions()
+        start, stop = (
+            (name, named(self.model, name)) if name is not None else None
+            for name in (self.selection.start, self.selection.stop)
+        )
+        self._section = Section(start, stop) if start or stop else None
+        self.notes += self.selection.in_words()
+
+    def held_still(self, device: torch.device) -> Any:
+        """Return the measurement context for this network."""
+        return measuring(self.modules, device, train_mode=self.selection.train_mode)
+
+    def function(self, dtype: torch.dtype, device: torch.device) -> tuple[PureFunction, Tensor]:
+        """Return x ↦ y with detached weights in a precision, and the point x itself.
+
+        The network's own tensors are never written to: weights are copies, since a forward may
+        clamp its own; buffers are cloned at every call so that a forward which updates them
+        updates a copy, and the input is cloned so that an in-place operation on it cannot reach
+        the caller's.
+        """
+        lent = _LentWeights(self.modules, dtype, device)
+        fixed = self.arguments.cast(dtype, device)
+        section = self._section
         with lent:
-            return _tensor(model(x.clone()))
+            if fixed.key is None and (section is None or section.start is None):
+                section = self._from_embedding(fixed, section)
+            whole = fixed.chosen
+            if section is not None and section.start:
+                whole = section.entry(self.model, fixed).to(dtype)
+                arguments.refuse_bad_input(whole)
+            elif section is not None:
+                section.entry(self.model, fixed)  # refuses a layer that does not run once
+        inner = self._at_input
+        # A clone, so that tensors made in inference mode can be differentiated.
+        point = (whole if inner is None else selection.pick(whole, inner, "the input")).clone()
 
-    return f
+        def f(x: Tensor) -> Tensor:
+            if inner is not None:
+                x = selection.put(whole, inner, x)
+            with lent:
+                if self.selection.train_mode:
+                    restart()
+                if section is None:
+                    y = fixed.call(self.model, x.clone())
+                else:
+                    y = section.run(self.model, fixed, x.clone())
+            return self._read(y)
+
+        return f, point
+
+    def _from_embedding(self, fixed: arguments.Arguments, section: Section | None) -> Section:
+        """Begin at the output of the embedding: token ids have no derivative."""
+        found = first_embedding(self.model, fixed)
+        if found is None:
+            arguments.refuse_bad_input(fixed.chosen)
+            raise InputError("no embedding layer ran on these token ids")
+        note = f"token ids have no derivative: differentiated by the output of {found[0]!r}"
+        if note not in self.notes:
+            self.notes.append(note)
+        return Section(found, section.stop if section else None, embedding=True)
+
+    def _read(self, y: object) -> Tensor:
+        if type(y) is not Tensor or self.selection.output is not None or y.is_complex():
+            y, self.output_name = chosen_output(y, self.selection.output)
+        elif not y.is_floating_point():
+            chosen_output(y, None)  # refuses it
+        if self._at_output is not None:
+            y = selection.pick(y, self._at_output, "the output")
+        return y
 
 
 class _LentWeights:
     """While entered, the model's slots hold fixed weights and fresh copies of its buffers.
 
     The same exchange as `torch.func.functional_call`, with the slots looked up once: for a
-    deep network of small layers the look-up costs as much as the forward pass.
+    deep network of small layers the look-up costs as much as the forward pass. Tensors that
+    are plain attributes count as buffers.
     """
 
     def __init__(
@@ -49,6 +138,8 @@ class _LentWeights:
         fixed: dict[int, Tensor] = {}
         self._weights = _slots([m._parameters for m in modules], fixed, dtype, device)
         self._buffers = _slots([m._buffers for m in modules], fixed, dtype, device)
+        own = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+        self._buffers += _slots(own, fixed, dtype, device)
 
     def __enter__(self) -> None:
         # All that can fail comes before the first slot is touched.
@@ -75,7 +166,7 @@ def _slots(
     found = []
     for table in tables:
         for name, own in table.items():
-            if own is not None:
+            if isinstance(own, Tensor) and name not in TABLES:
                 if id(own) not in fixed:
                     fixed[id(own)] = _fixed(name, own, dtype, device)
                 found.append((table, name, fixed[id(own)]))
@@ -92,6 +183,8 @@ def call(f: PureFunction, x: Tensor) -> Tensor:
         raise InputError("the network's forward recurses without end") from e
     except (Exception, SystemExit) as e:  # the user's own code may raise anything
         text = (str(e).strip().splitlines() or ["no message"])[0]
+        if isinstance(e, TypeError) and "required positional argument" in text:
+            text += "; give every argument, by name: {'name': tensor} (--input name=FILE)"
         raise InputError(
             f"the network raised {type(e).__name__} on an input of shape {tuple(x.shape)}: {text}"
         ) from e
@@ -125,34 +218,3 @@ def weights_not_finite(model: Callable[..., object]) -> str:
                 "the file is damaged or training has diverged"
             )
     return ""
-
-
-def _tensor(y: object) -> Tensor:
-    if not isinstance(y, Tensor):
-        raise InputError(
-            f"the network returned {_describe(y)}, expected one tensor: "
-            "wrap it so that forward returns the tensor to be measured"
-        )
-    if y.is_complex():
-        raise MeasurementError("the output is complex: only real outputs can be measured")
-    if not y.is_floating_point():
-        raise MeasurementError(
-            f"the output is {str(y.dtype).removeprefix('torch.')}, which has no derivative: "
-            "return the logits instead of their argmax"
-        )
-    return y
-
-
-def _describe(y: object) -> str:
-    kind = type(y).__name__
-    if isinstance(y, Mapping):
-        items = [f"{k}: {_shape(v)}" for k, v in y.items()]
-    elif isinstance(y, (tuple, list)):
-        items = [_shape(v) for v in y]
-    else:
-        return "None" if y is None else f"a value of type {kind}"
-    return f"a {kind} holding " + (", ".join(items[:6]) or "nothing")
-
-
-def _shape(v: object) -> str:
-    return f"a tensor {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
-from isometry.jacobian import products
-from isometry.jacobian.context import measuring, modules_of, unwrap
 from isometry.jacobian.function import (
-    PureFunction,
+    Network,
     call,
     count_bad,
-    pure_function,
     weights_not_finite,
 )
+from isometry.jacobian.products import Products, first_line
+from isometry.jacobian.routes import (
+    AD_ERRORS,
+    FORWARD,
+    REVERSE,
+    Ladder,
+    Route,
+)
+from isometry.jacobian.selection import Selection
+from isometry.jacobian.selfcheck import self_check
 from isometry.memory import default_budget, format_size
+from isometry.trust import SelfCheck
 
-# What PyTorch raises where a derivative rule is missing or a transform does not apply.
-AD_ERRORS = (RuntimeError, NotImplementedError, TypeError, ValueError)
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 # One vector of a block holds a few intermediate tensors of the network at a time.
 _TENSORS_ALIVE = 4
@@ -31,27 +38,47 @@ _WIDEST_BLOCK = 1024
 # Intermediate tensors do not exceed input and output by more: where this much would not fit,
 # they are measured.
 _USUAL_GROWTH = 4096
+_UNCHECKED = SelfCheck(True, None, None, None, False, ())
 
 
 class Jacobian:
     """J = ∂f(x)/∂x of a network at one input, of shape (m, n), never formed unless asked.
 
     With n the number of elements of the input and m that of the output, both flattened
-    in row-major order: ``J @ V`` for V of shape (n,) or (n, k), ``J.T @ U`` for U of shape
-    (m,) or (m, k), and ``J.dense()``.
+    in row-major order: ``J @ V`` for V of shape (n,) or (..., n, k), ``J.T @ U`` for U of shape
+    (m,) or (..., m, k), and ``J.dense()``.
+
+    Before the first product the derivative is tested (`verify`): routes of differentiation that
+    fail or are wrong are left for the next one, and a note says so.
 
     Parameters
     ----------
     model : torch.nn.Module or callable
-        Maps a tensor of the shape of `x` to one tensor. It is measured in evaluation mode
-        and left bit-identical: weights, buffers, gradients, flags, hooks, random state.
-    x : Tensor
-        The point of linearisation, shaped as `model` takes it, batch dimension included.
+        It is measured in evaluation mode and left bit-identical: weights, buffers, gradients,
+        flags, hooks, random state.
+    x : Tensor, tuple or mapping
+        The point of linearisation, shaped as `model` takes it, batch dimension included; or
+        the positional, or the named, arguments of forward. Token ids are differentiated
+        at the output of the embedding.
+    wrt : str, optional
+        Which argument to differentiate by, by name or position; by default the first that is
+        a floating tensor.
+    output : str, optional
+        Which part of the output ("logits", "0", "hidden_states.1"); by default the logits,
+        the last hidden state or the first floating tensor.
+    at : str, optional
+        Positions of output and input; see `Selection`.
+    start, stop : str, optional
+        Names of layers: J from the input of `start` to the output of `stop`.
+    train_mode : bool
+        Measure in training mode, with dropout frozen to one mask.
     dtype : torch.dtype, optional
         Precision of the measurement. By default float64 where the network runs in it,
         otherwise the network's own (a note says so).
     device : torch.device, optional
         By default the device of the model's first parameter.
+    self_check : bool
+        Whether to test the derivative before the first product.
 
     Attributes
     ----------
@@ -66,7 +93,7 @@ class Jacobian:
     ------
     InputError
         If the input is not a finite floating tensor with elements, if the network raises,
-        or if it does not return one tensor.
+        or if it returns no tensor.
     MeasurementError
         If a parameter or the output is not finite, or the output has no derivative.
 
@@ -83,20 +110,32 @@ class Jacobian:
     def __init__(
         self,
         model: Callable[..., Any],
-        x: Tensor,
+        x: object,
         *,
+        wrt: str | None = None,
+        output: str | None = None,
+        at: str | None = None,
+        start: str | None = None,
+        stop: str | None = None,
+        train_mode: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        self_check: bool = True,
     ) -> None:
-        self.model = unwrap(model)
-        self.modules = modules_of(self.model)
-        _refuse_bad_input(x)
-        self.notes: list[str] = []
-        self.device = torch.device(device) if device is not None else device_of(self.model, x)
-        self.f, self.x, y, self.pullback = self._prepare(x, dtype)
+        selection = Selection(wrt, output, at, start, stop, train_mode)
+        self.network = Network(model, x, selection)
+        chosen = self.network.arguments.chosen
+        self.device = (
+            torch.device(device) if device is not None else device_of(self.network.model, chosen)
+        )
+        self.reverse = Ladder(REVERSE, "Jᵀu")
+        self.forward = Ladder(FORWARD, "J v")
+        self._notes: list[str] = []
+        self._check = None if self_check else _UNCHECKED
+        y = self._prepare(dtype)
         if not torch.isfinite(y).all():
             raise MeasurementError(
-                weights_not_finite(self.model)
+                weights_not_finite(self.network.model)
                 or f"the output is not finite at this input ({count_bad(y)} of {y.numel()} "
                 "values): look for overflow, or a division or logarithm at zero"
             )
@@ -111,19 +150,27 @@ class Jacobian:
         """The adjoint Jᵀ, for ``J.T @ U``."""
         return TransposedJacobian(self)
 
+    @property
+    def notes(self) -> list[str]:
+        """What was chosen or changed for the measurement."""
+        routes = [note for ladder in (self.reverse, self.forward) if (note := ladder.note())]
+        return [*self.network.notes, *self._notes, *routes]
+
     def __matmul__(self, v: Tensor) -> Tensor:
-        """Return J V for V of shape (n,) or (n, k)."""
+        """Return J V for V of shape (n,) or (..., n, k)."""
         m, n = self.shape
         block = self._block(v, n, "J @ V")
+        self._ensure_verified()
         with self.session() as s:
-            return _columns(s.push(block.T.reshape(-1, *self.x.shape)), m, v)
+            return _unblocked(s.push(block.reshape(-1, *self.x.shape)), m, v)
 
     def rmatmul(self, u: Tensor) -> Tensor:
-        """Return Jᵀ U for U of shape (m,) or (m, k); the same as ``J.T @ U``."""
+        """Return Jᵀ U for U of shape (m,) or (..., m, k); the same as ``J.T @ U``."""
         m, n = self.shape
         block = self._block(u, m, "J.T @ U")
+        self._ensure_verified()
         with self.session() as s:
-            return _columns(s.pull(block.T.reshape(-1, *self.output_shape)), n, u)
+            return _unblocked(s.pull(block.reshape(-1, *self.output_shape)), n, u)
 
     def dense(
         self, *, memory: int | None = None, progress: Callable[[float], None] | None = None
@@ -142,16 +189,14 @@ class Jacobian:
         MemoryBudgetError
             If J and the workspace of its singular values would not fit.
         MeasurementError
-            If automatic differentiation fails.
+            If automatic differentiation fails, or its result fails the self-check.
         """
         budget = self._checked_budget(memory)
+        self._ensure_verified()
         m, n = self.shape
-        by_rows = m <= n
         with self.session() as s:
-            if not by_rows and not s.can_push():
-                by_rows = True
-                self.notes.append("forward mode is not available: measured by rows")
-            width = self._block_width(budget, by_rows)
+            by_rows = self._by_rows(s)
+            width = self._block_width(s, budget, by_rows)
             jac = torch.empty(m, n, dtype=self.dtype, device=self.device)
             if by_rows:
                 for i, rows in _blocks(s.pull, m, self.output_shape, jac, width):
@@ -163,49 +208,107 @@ class Jacobian:
                     _tell(progress, (i + len(columns)) / n)
         return jac
 
-    @contextmanager
-    def session(self, at: Tensor | None = None) -> Iterator[Session]:
-        """Hold the measurement context open for several products at one point."""
-        with measuring(self.modules, self.device):
-            yield Session(self, self.x if at is None else at)
+    def as_linear_operator(self) -> LinearOperator:
+        """Return J as a `scipy.sparse.linalg.LinearOperator` on NumPy arrays.
 
-    def _prepare(
-        self, x: Tensor, dtype: torch.dtype | None
-    ) -> tuple[PureFunction, Tensor, Tensor, products.Block]:
+        Examples
+        --------
+        >>> import torch, isometry
+        >>> from scipy.sparse.linalg import svds
+        >>> J = isometry.Jacobian(torch.nn.Tanh(), torch.zeros(1, 5))
+        >>> [round(float(s), 6) for s in svds(J.as_linear_operator(), k=2)[1]]
+        [1.0, 1.0]
+        """
+        from scipy.sparse.linalg import LinearOperator
+
+        def on_arrays(product: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
+            return lambda v: product(torch.as_tensor(v)).cpu().numpy()
+
+        forward, backward = on_arrays(self.__matmul__), on_arrays(self.rmatmul)
+        return LinearOperator(
+            self.shape,
+            matvec=lambda v: forward(v.reshape(-1)),
+            rmatvec=lambda u: backward(u.reshape(-1)),
+            matmat=forward,
+            rmatmat=backward,
+            dtype=torch.empty(0, dtype=self.dtype).numpy().dtype,
+        )
+
+    def verify(self, *, seed: int = 0) -> SelfCheck:
+        """Test the derivative; leave routes that are wrong, until one is right or none is left.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the random vectors.
+
+        Returns
+        -------
+        SelfCheck
+            Of the routes that are in use now.
+        """
+        while True:
+            self._check, suspect = self_check(self, seed=seed)
+            if not suspect or not self.descend(suspect):
+                return self._check
+
+    def descend(self, suspect: str) -> bool:
+        """Leave the route of a suspect direction ("forward", "reverse") for the next one."""
+        ladder = self.forward if suspect == "forward" else self.reverse
+        return ladder.descend("gave wrong products")
+
+    @contextmanager
+    def session(self, at: Tensor | None = None) -> Iterator[Products]:
+        """Hold the measurement context open for several products at one point."""
+        with self.network.held_still(self.device):
+            yield Products(self, self.x, self._made) if at is None else Products(self, at, {})
+
+    def _ensure_verified(self) -> None:
+        check = self._check or self.verify()
+        if not check.passed:
+            raise MeasurementError(
+                f"the self-check failed: {check.reason}; self_check=False gives the numbers "
+                "nevertheless"
+            )
+
+    def _prepare(self, dtype: torch.dtype | None) -> Tensor:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
-        own = _dtype_of(self.model, x)
-        with measuring(self.modules, self.device):
+        own = _dtype_of(self.network.model, self.network.arguments.chosen)
+        with self.network.held_still(self.device) as changed:
             try:
-                return self._linearise(x, wanted)
+                y = self._linearise(wanted)
             except InputError as failure:
                 if dtype is not None or own == wanted:
                     raise
                 try:
-                    made = self._linearise(x, own)
+                    y = self._linearise(own)
                 except InputError:
                     raise failure from failure.__cause__
-                self.notes.append(
+                self._notes.append(
                     f"measured in {_name(own)}: the network does not run in {_name(wanted)} "
                     f"({failure})"
                 )
-                return made
+            self._notes += changed
+        if name := self.network.output_name:
+            self._notes.append(f"measured the output {name!r}")
+        return y
 
-    def _linearise(
-        self, x: Tensor, dtype: torch.dtype
-    ) -> tuple[PureFunction, Tensor, Tensor, products.Block]:
-        f = pure_function(self.model, self.modules, dtype, self.device)
-        # A clone, so that tensors made in inference mode can be differentiated.
-        point = x.detach().to(self.device, dtype).clone()
-        try:
-            y, pullback = products.pull(f, point)
-        except (InputError, *AD_ERRORS) as e:
-            call(f, point)  # when the network does not even run, its own complaint is the answer
-            text = (str(e.__cause__ or e).strip().splitlines() or [""])[0]
-            raise MeasurementError(
-                "the network runs, but PyTorch's function transforms cannot differentiate it: "
-                f"{text}"
-            ) from e
-        return f, point, y, pullback
+    def _linearise(self, dtype: torch.dtype) -> Tensor:
+        """Set f, x and the first reverse route that can be made; return f(x)."""
+        self.f, self.x = self.network.function(dtype, self.device)
+        while True:
+            try:
+                made = self.reverse.route(self.f, self.x)
+            except (InputError, MeasurementError, *AD_ERRORS) as e:
+                # When the network does not even run, its own complaint is the answer.
+                with torch.no_grad():
+                    y = call(self.f, self.x)
+                if not self.reverse.descend(f"failed ({first_line(e.__cause__ or e)})"):
+                    self._made: dict[type[Route], Route] = {}
+                    return y
+            else:
+                self._made = {type(made): made}
+                return made.y.detach()
 
     def _checked_budget(self, memory: int | None) -> int:
         budget = default_budget(self.device) if memory is None else memory
@@ -220,22 +323,28 @@ class Jacobian:
             )
         return budget - needed
 
-    def _block_width(self, budget: int, by_rows: bool) -> int:
+    def _by_rows(self, s: Products) -> bool:
+        """Rows where there are fewer, or where columns would be differences."""
+        if self.reverse.exhausted:
+            return False
+        return self.shape[0] <= self.shape[1] or not s.pushes_exactly()
+
+    def _block_width(self, s: Products, budget: int, by_rows: bool) -> int:
         vectors = min(self.shape[0 if by_rows else 1], _WIDEST_BLOCK)
         per_element = _TENSORS_ALIVE * self.x.element_size()
         if vectors * per_element * _USUAL_GROWTH * max(self.shape) <= budget:
             return vectors
-        with self.session() as s:
-            largest = s.largest_intermediate()
-        return min(max(1, int(budget // (per_element * largest))), vectors)
+        return min(max(1, int(budget // (per_element * s.largest_intermediate()))), vectors)
 
     def _block(self, v: Tensor, rows: int, product: str) -> Tensor:
-        if not isinstance(v, Tensor) or v.ndim not in (1, 2) or v.shape[0] != rows:
+        """Return the vectors as rows: (n,) or (..., n, k) to (..., k, n)."""
+        if not isinstance(v, Tensor) or v.ndim < 1 or v.shape[-2 if v.ndim > 1 else 0] != rows:
             came = f"a tensor {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
             raise InputError(
-                f"{product} needs a tensor of shape ({rows},) or ({rows}, k), got {came}"
+                f"{product} needs a tensor of shape ({rows},) or (..., {rows}, k), got {came}"
             )
-        return v.detach().to(self.device, self.dtype).reshape(rows, -1)
+        v = v.detach().to(self.device, self.dtype)
+        return v if v.ndim == 1 else v.transpose(-2, -1)
 
 
 class TransposedJacobian:
@@ -246,81 +355,12 @@ class TransposedJacobian:
         self.shape = jacobian.shape[::-1]
 
     def __matmul__(self, u: Tensor) -> Tensor:
-        """Return Jᵀ U for U of shape (m,) or (m, k)."""
+        """Return Jᵀ U for U of shape (m,) or (..., m, k)."""
         return self.T.rmatmul(u)
 
 
-class Session:
-    """Products at one point, made inside an open measurement context."""
-
-    def __init__(self, jacobian: Jacobian, at: Tensor) -> None:
-        self.f, self.x, self._jacobian = jacobian.f, at, jacobian
-        self._pull: products.Block | None = jacobian.pullback if at is jacobian.x else None
-        self._push: products.Block | None = None
-
-    def pull(self, u: Tensor) -> Tensor:
-        """Rows: (k, *output) cotangents to (k, *input), without a graph to a function's weights."""
-        with _explained("reverse-mode"):
-            if self._pull is None:
-                _, self._pull = products.pull(self.f, self.x)
-            return self._pull(u).detach()
-
-    def push(self, v: Tensor) -> Tensor:
-        """Columns: (k, *input) tangents to (k, *output), by the first route that works."""
-        if self._push is None:
-            with _explained("forward-mode"):
-                return self._try_push(v).detach()
-        with _explained("forward-mode"):
-            return self._push(v).detach()
-
-    def can_push(self) -> bool:
-        """Whether any route for forward products works on this network."""
-        try:
-            self.push(torch.zeros((1, *self.x.shape), dtype=self.x.dtype, device=self.x.device))
-        except MeasurementError:
-            return False
-        return True
-
-    def largest_intermediate(self) -> int:
-        """Elements of the largest tensor that the backward pass keeps, output included."""
-        sizes = [self._jacobian.shape[0], self._jacobian.shape[1]]
-
-        def record(t: Tensor) -> Tensor:
-            sizes.append(t.numel())
-            return t
-
-        with torch.autograd.graph.saved_tensors_hooks(record, lambda t: t):
-            call(self.f, self.x.detach().requires_grad_())
-        return max(sizes)
-
-    def _try_push(self, v: Tensor) -> Tensor:
-        try:
-            route = products.push(self.f, self.x)
-            out = route(v)
-        except AD_ERRORS:
-            route = products.push_by_reverse(self.f, self.x)
-            out = route(v)
-            self._jacobian.notes.append(
-                "forward mode has no rule for this network: products J v are taken by "
-                "differentiating the backward pass"
-            )
-        self._push = route
-        return out
-
-
-@contextmanager
-def _explained(mode: str) -> Iterator[None]:
-    try:
-        yield
-    except (InputError, MeasurementError):
-        raise
-    except AD_ERRORS as e:
-        text = (str(e).strip().splitlines() or ["no message"])[0]
-        raise MeasurementError(f"{mode} differentiation failed: {text}") from e
-
-
 def _blocks(
-    route: products.Block, total: int, shape: torch.Size, like: Tensor, width: int
+    route: Callable[[Tensor], Tensor], total: int, shape: torch.Size, like: Tensor, width: int
 ) -> Iterator[tuple[int, Tensor]]:
     for start in range(0, total, width):
         k = min(width, total - start)
@@ -329,32 +369,16 @@ def _blocks(
         yield start, route(basis.reshape(k, *shape))
 
 
-def _columns(rows: Tensor, size: int, like: Tensor) -> Tensor:
-    out = rows.reshape(-1, size).T
-    return out[:, 0] if like.ndim == 1 else out
+def _unblocked(rows: Tensor, size: int, like: Tensor) -> Tensor:
+    """Undo `Jacobian._block` for products of length `size`."""
+    if like.ndim == 1:
+        return rows.reshape(size)
+    return rows.reshape(*like.shape[:-2], like.shape[-1], size).transpose(-2, -1)
 
 
 def _tell(progress: Callable[[float], None] | None, fraction: float) -> None:
     if progress is not None:
         progress(fraction)
-
-
-def _refuse_bad_input(x: object) -> None:
-    if not isinstance(x, Tensor):
-        raise InputError(f"the input must be a tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise InputError(
-            f"the input is {_name(x.dtype)}, expected floating point: convert it to float32, or "
-            "give the embedded input if these are token ids"
-        )
-    if x.numel() == 0:
-        raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")
-    if x.is_meta:
-        raise InputError("the input has no values (meta device): give a real tensor")
-    if bad := count_bad(x):
-        raise InputError(
-            f"the input has {bad} NaN or infinite values of {math.prod(x.shape)}: clean it first"
-        )
 
 
 def device_of(model: object, x: Tensor) -> torch.device:
@@ -370,7 +394,7 @@ def _dtype_of(model: object, x: Tensor) -> torch.dtype:
         for p in model.parameters():
             if p.is_floating_point():
                 return p.dtype
-    return x.dtype
+    return x.dtype if x.is_floating_point() else torch.get_default_dtype()
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,60 +1,81 @@
-"""Blocks of Jacobian products by automatic differentiation.
-
-With f: ℝⁿ → ℝᵐ (any tensor shapes) at x, a *pull* maps a block U of k cotangents to the
-rows UᵀJ, a *push* maps a block V of k tangents to the columns J V. Both carry the block in
-the first dimension. `torch.func.linearize` is not used: it returns wrong products from its
-second call on for several architectures (recurrent networks among them).
-"""
+"""Products with a Jacobian at one point, by the first routes that serve."""
 
 from __future__ import annotations
 
-import functools
-import warnings
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
 
-from isometry.jacobian.function import PureFunction, call
+from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.jacobian.function import call
+from isometry.jacobian.routes import AD_ERRORS, CentralDifference, Ladder, Route
 
-Block = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from isometry.jacobian.operator import Jacobian
 
 
-def pull(f: PureFunction, x: Tensor) -> tuple[Tensor, Block]:
-    """Reverse mode: f(x), at the cost of one forward pass, and the map of cotangent blocks.
+class Products:
+    """Rows and columns of J at one point, made inside an open measurement context.
 
-    Always through `vmap`, also for a block of one: the plain pullback returns wrong
-    values through batch norm at batch size 1 when its output is flattened and transposed.
+    Routes are made when first needed and kept in `made`; which of them serve is remembered by
+    the operator's ladders.
     """
-    y, pullback = vjp(lambda point: call(f, point), x)[:2]
-    return y, lambda u: vmap(lambda one: pullback(one)[0])(u)
+
+    def __init__(self, jacobian: Jacobian, at: Tensor, made: dict[type[Route], Route]) -> None:
+        self.f, self.x, self._jacobian = jacobian.f, at, jacobian
+        self._made = made
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows: (k, *output) cotangents to (k, *input)."""
+        return self._product(self._jacobian.reverse, u, "reverse-mode")
+
+    def push(self, v: Tensor) -> Tensor:
+        """Columns: (k, *input) tangents to (k, *output)."""
+        return self._product(self._jacobian.forward, v, "forward-mode")
+
+    def pushes_exactly(self) -> bool:
+        """Whether columns come from automatic differentiation, not from differences."""
+        self.push(torch.zeros((1, *self.x.shape), dtype=self.x.dtype, device=self.x.device))
+        return self._jacobian.forward.route is not CentralDifference
+
+    def largest_intermediate(self) -> int:
+        """Elements of the largest tensor that the backward pass keeps, output included."""
+        sizes = [*self._jacobian.shape]
+
+        def record(t: Tensor) -> Tensor:
+            sizes.append(t.numel())
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda t: t):
+            call(self.f, self.x.detach().requires_grad_())
+        return max(sizes)
+
+    def _product(self, ladder: Ladder, block: Tensor, mode: str) -> Tensor:
+        if ladder.exhausted:
+            raise MeasurementError(f"{mode} differentiation failed: {ladder.reasons[-1]}")
+        while True:
+            route = ladder.route
+            try:
+                if route not in self._made:
+                    self._made[route] = route(self.f, self.x)
+                return self._made[route](block).detach()
+            except (InputError, MeasurementError, *AD_ERRORS) as e:
+                reason = first_line(e.__cause__ or e)
+                if out_of_memory(e):
+                    raise MemoryBudgetError(
+                        f"memory ran out in a block of {len(block)} products ({reason}): allow "
+                        "less with memory (--memory), which makes the blocks smaller"
+                    ) from e
+                if not ladder.descend(f"failed ({reason})"):
+                    raise MeasurementError(f"{mode} differentiation failed: {reason}") from e
 
 
-def push(f: PureFunction, x: Tensor) -> Block:
-    """Forward mode: the primal is computed once per block, tangents are batched."""
-    _load_forward_rules()
-    return lambda v: vmap(lambda one: jvp(f, (x,), (one,))[1])(v)
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def push_by_reverse(f: PureFunction, x: Tensor) -> Block:
-    """Forward products by differentiating the pullback, where forward mode has no rule.
-
-    The pullback u ↦ Jᵀu is linear, so the pullback *of the pullback* at any u is v ↦ J v.
-    A random u is used because some second derivatives are NaN at u = 0.
-    """
-    y = f(x)
-    g = torch.Generator(device="cpu").manual_seed(0)
-    u = torch.randn(y.shape, generator=g, dtype=torch.float64, device="cpu").to(y)
-    second = vjp(lambda w: vjp(f, x)[1](w)[0], u)[1]
-    return lambda v: vmap(lambda one: second(one)[0])(v)
-
-
-@functools.cache
-def _load_forward_rules() -> None:
-    # At its first forward-mode product PyTorch imports rules of its own that use a deprecated
-    # function; where warnings are errors that would look like a network without such rules.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        one = torch.ones((), device="cpu")
-        jvp(torch.neg, (one,), (one,))
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is a failed allocation, on the CPU or on a GPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -8,15 +8,19 @@ under ``no_grad`` or ``detach`` inside forward, randomness that differs between 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from isometry.errors import InputError, MeasurementError
-from isometry.jacobian.context import measuring
-from isometry.jacobian.function import PureFunction, call, pure_function
-from isometry.jacobian.operator import Jacobian, Session
+from isometry.jacobian.function import PureFunction, call, weights_not_finite
+from isometry.jacobian.products import Products
+from isometry.jacobian.routes import AD_ERRORS, LoopedGradient
 from isometry.trust import SelfCheck
+
+if TYPE_CHECKING:
+    from isometry.jacobian.operator import Jacobian
 
 # Steps of the central difference, relative to the input: a network may bend on any scale.
 _STEPS = tuple(10.0**-k for k in (6, 5, 7, 4, 8, 3, 9, 2, 10, 1, 11, 12, 13))
@@ -24,13 +28,15 @@ _ROUNDING = 20.0  # rounding noise of one forward pass, in units of eps times th
 _JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
 
 
-def self_check(jacobian: Jacobian, dense: Tensor | None = None, *, seed: int = 0) -> SelfCheck:
-    """Test a Jacobian against itself and against a central difference.
+def self_check(
+    jacobian: Jacobian, dense: Tensor | None = None, *, seed: int = 0
+) -> tuple[SelfCheck, str]:
+    """Test a Jacobian's products against each other and against a central difference.
 
     Parameters
     ----------
     jacobian : Jacobian
-        The operator to be tested.
+        The operator to be tested, through the routes in use.
     dense : Tensor, optional
         Its dense form (m, n), to be tested too.
     seed : int
@@ -38,79 +44,135 @@ def self_check(jacobian: Jacobian, dense: Tensor | None = None, *, seed: int = 0
 
     Returns
     -------
-    SelfCheck
+    check : SelfCheck
+    suspect : str
+        The direction whose route is to blame, "forward" or "reverse"; empty where none is,
+        or where another route would not help.
     """
+    tolerance = _tolerance(jacobian)
     vectors = _Vectors(jacobian, seed)
     with jacobian.session() as s:
         y = call(s.f, s.x).detach()
-        repeatable = _distance(call(s.f, s.x).detach(), y) <= _tolerance(jacobian)
-        jv, jtu = _push_or_none(s, vectors.v), s.pull(vectors.u[None])[0]
-    adjoint = None if jv is None else _adjoint_error(vectors, jv, jtu)
+        repeatable = _distance(call(s.f, s.x).detach(), y) <= tolerance
+        jv, jtu = _products(s, jacobian, vectors)
+        if jv is None and jtu is None:
+            return SelfCheck(repeatable, None, None, None, False, ("ISO305",)), ""
+        refuse_not_finite(jacobian, *(t for t in (jv, jtu) if t is not None))
+        loop = _loop_error(s, vectors, jtu)
+    adjoint = _adjoint_error(vectors, jv, jtu)
     against_dense = None if dense is None else _dense_error(dense, vectors, jv, jtu)
     difference = _difference_error(jacobian, jacobian.x, vectors, jv, jtu)
     disagrees = difference is not None and difference > _difference_tolerance(jacobian)
     kink = disagrees and _agrees_beside(jacobian, vectors)
     failures = []
+    suspect = ""
     if not repeatable:
         failures.append("ISO301")
-    if any(e is not None and not e <= _tolerance(jacobian) for e in (adjoint, against_dense)):
+    if any(e is not None and not e <= tolerance for e in (adjoint, against_dense)):
         failures.append("ISO302")
+        suspect = "reverse"
     if disagrees and not kink:
         failures.append("ISO303")
+        suspect = "reverse" if jv is None else "forward"
+    if difference is None and loop is not None and not loop <= tolerance:
+        failures.append("ISO306")
+        suspect = suspect or "reverse"
     if difference is None and jacobian.dtype in (torch.float16, torch.bfloat16):
         failures.append("ISO304")
-    return SelfCheck(repeatable, adjoint, against_dense, difference, kink, tuple(failures))
+    check = SelfCheck(repeatable, adjoint, against_dense, difference, kink, tuple(failures), loop)
+    return check, suspect if repeatable else ""
+
+
+def refuse_not_finite(jacobian: Jacobian, *parts: Tensor) -> None:
+    """Refuse a Jacobian whose entries, or products, are not finite."""
+    for part in parts:
+        if not torch.isfinite(part).all():
+            bad = int((~torch.isfinite(part)).sum())
+            raise MeasurementError(
+                weights_not_finite(jacobian.network.model)
+                or f"the Jacobian is not finite at this input ({bad} of {part.numel()} entries): "
+                "look for overflow, or a square root, norm or logarithm at zero"
+            )
 
 
 class _Vectors:
-    """A Gaussian tangent v and cotangent u, the same for every device."""
+    """Two Gaussian tangents and cotangents, the same for every device.
+
+    Two, since a block of one can be right where wider blocks are wrong.
+    """
 
     def __init__(self, jacobian: Jacobian, seed: int) -> None:
         g = torch.Generator(device="cpu").manual_seed(seed)
-        self.v = torch.randn(jacobian.x.shape, generator=g, dtype=torch.float64, device="cpu").to(
-            jacobian.x
-        )
-        self.u = torch.randn(
-            jacobian.output_shape, generator=g, dtype=torch.float64, device="cpu"
-        ).to(jacobian.x)
-        self.direction = torch.randn(
-            jacobian.x.shape, generator=g, dtype=torch.float64, device="cpu"
-        )
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=g, dtype=torch.float64, device="cpu")
+
+        self.v = draw(2, *jacobian.x.shape).to(jacobian.x)
+        self.u = draw(2, *jacobian.output_shape).to(jacobian.x)
+        self.direction = draw(*jacobian.x.shape)
 
 
-def _push_or_none(s: Session, v: Tensor) -> Tensor | None:
+def _products(
+    s: Products, jacobian: Jacobian, vectors: _Vectors
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return J V and JᵀU, each None where no route of automatic differentiation serves."""
+    jv = s.push(vectors.v) if s.pushes_exactly() else None
     try:
-        return s.push(v[None])[0]
+        return jv, s.pull(vectors.u)
     except MeasurementError:
+        if not jacobian.reverse.exhausted:
+            raise
+        return jv, None
+
+
+def _loop_error(s: Products, vectors: _Vectors, jtu: Tensor | None) -> float | None:
+    """Compare the last row of a block with the same row by itself, through plain autograd.
+
+    The last: where vmap goes wrong it may repeat the first.
+    """
+    if jtu is None:
         return None
+    try:
+        alone = LoopedGradient(s.f, s.x)(vectors.u[-1:])
+    except (InputError, MeasurementError, *AD_ERRORS):
+        return None
+    return _distance(jtu[-1:], alone)
 
 
-def _adjoint_error(vectors: _Vectors, jv: Tensor, jtu: Tensor) -> float:
-    gap = (torch.sum(vectors.u * jv) - torch.sum(jtu * vectors.v)).abs()
-    return _ratio(gap, _norm(jv) * _norm(vectors.u) / vectors.u.numel() ** 0.5)
+def _adjoint_error(vectors: _Vectors, jv: Tensor | None, jtu: Tensor | None) -> float | None:
+    if jv is None or jtu is None:
+        return None
+    errors = []
+    for u, v, push, pull in zip(vectors.u, vectors.v, jv, jtu, strict=True):
+        gap = (torch.sum(u * push) - torch.sum(pull * v)).abs()
+        errors.append(_ratio(gap, _norm(push) * _norm(u) / u.numel() ** 0.5))
+    return max(errors)
 
 
-def _dense_error(dense: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor) -> float:
+def _dense_error(
+    dense: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor | None
+) -> float | None:
     # Rows come from reverse mode and are tested by a forward product, and the other way round.
     by_rows = dense.shape[0] <= dense.shape[1]
-    if by_rows and jv is not None:
-        return _distance(dense @ vectors.v.flatten(), jv.flatten())
-    return _distance(dense.T @ vectors.u.flatten(), jtu.flatten())
+    if jv is not None and (by_rows or jtu is None):
+        return _distance(dense @ vectors.v[0].flatten(), jv[0].flatten())
+    return None if jtu is None else _distance(dense.T @ vectors.u[0].flatten(), jtu[0].flatten())
 
 
 def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
     shift = _JITTER * _scale(jacobian.x) * vectors.direction.to(jacobian.x)
     beside = jacobian.x + shift
     with jacobian.session(at=beside) as s:
-        jv, jtu = _push_or_none(s, vectors.v), s.pull(vectors.u[None])[0]
-    if jv is not None and _adjoint_error(vectors, jv, jtu) > _tolerance(jacobian):
+        jv, jtu = _products(s, jacobian, vectors)
+    adjoint = _adjoint_error(vectors, jv, jtu)
+    if adjoint is not None and adjoint > _tolerance(jacobian):
         return False
     error = _difference_error(jacobian, beside, vectors, jv, jtu)
     return error is not None and error <= _difference_tolerance(jacobian)
 
 
 def _difference_error(
-    jacobian: Jacobian, at: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor
+    jacobian: Jacobian, at: Tensor, vectors: _Vectors, jv: Tensor | None, jtu: Tensor | None
 ) -> float | None:
     """Relative error against central differences, or None when they cannot tell.
 
@@ -121,18 +183,23 @@ def _difference_error(
     tolerance = _difference_tolerance(jacobian)
     seen: list[Tensor] = []
     best, settled = math.inf, False
-    with measuring(jacobian.modules, jacobian.device):
+    with jacobian.network.held_still(jacobian.device):
         f, x = _in_double(jacobian, at)
-        v, u = vectors.v.to(x), vectors.u.to(x)
+        v, u = vectors.v[0].to(x), vectors.u.to(x).flatten(1)
         # Where only reverse mode exists, ⟨u, ·⟩ of both sides is compared.
-        expected = torch.sum(jtu.to(x) * v) if jv is None else jv.to(x)
-        size = _norm(jtu.to(x) if jv is None else expected)
+        if jv is not None:
+            expected = size_of = jv[0].to(x)
+        elif jtu is not None:
+            expected, size_of = jtu.to(x).flatten(1) @ v.flatten(), jtu.to(x)
+        else:
+            return None
+        size = _norm(size_of)
         for relative in _STEPS:
             h = relative * _scale(x)
             ahead, behind = call(f, x + h * v).detach(), call(f, x - h * v).detach()
             slope = (ahead - behind) / (2 * h)
             noise = _ROUNDING * torch.finfo(x.dtype).eps * _norm(ahead) / h
-            slope = torch.sum(u * slope) if jv is None else slope
+            slope = u @ slope.flatten() if jv is None else slope
             if not noise <= tolerance * torch.maximum(size, _norm(slope)):
                 continue
             best = min(best, _ratio(_norm(slope - expected), size))
@@ -146,11 +213,11 @@ def _difference_error(
 def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
     if jacobian.dtype == torch.float64 or jacobian.device.type == "mps":
         return jacobian.f, at
-    f = pure_function(jacobian.model, jacobian.modules, torch.float64, jacobian.device)
     x = at.to(torch.float64)
     try:
+        f, _ = jacobian.network.function(torch.float64, jacobian.device)
         call(f, x)
-    except (InputError, MeasurementError):
+    except (InputError, MeasurementError, *AD_ERRORS):
         return jacobian.f, at
     return f, x
 

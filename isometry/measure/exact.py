@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from isometry.errors import MeasurementError
 from isometry.jacobian.bottleneck import Bottleneck, bottleneck
-from isometry.jacobian.function import weights_not_finite
 from isometry.jacobian.operator import Jacobian
+from isometry.jacobian.selfcheck import refuse_not_finite
 from isometry.spectrum import Spectrum
 
 # Entries between these need no scaling before their singular values are taken, in float32 too.
@@ -96,12 +96,7 @@ def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.floa
     lowest, highest = torch.aminmax(dense)  # one pass finds NaN, infinities and zero alike
     scale = torch.maximum(-lowest, highest)
     if not torch.isfinite(scale):
-        bad = int((~torch.isfinite(dense)).sum())
-        raise MeasurementError(
-            weights_not_finite(jacobian.model)
-            or f"the Jacobian is not finite at this input ({bad} of {dense.numel()} entries): "
-            "look for overflow, or a square root, norm or logarithm at zero"
-        )
+        refuse_not_finite(jacobian, dense)
     if scale == 0:
         raise MeasurementError(
             "the output does not depend on the input differentiably (J = 0): every unit may be "

@@ -190,13 +190,13 @@ def test_an_unknown_key_is_answered_with_those_there_are(refused, model):
     ("code", "status", "words"),
     [
         (
-            "{'logits': x}",
+            "{'name': 'x', 'n': 3}",
             2,
-            r"returned a dict holding logits: a tensor \(1, 8\), expected one tensor",
+            "returned a dict holding name: str, n: int, expected a tensor",
         ),
-        ("(x, x)", 2, r"returned a tuple holding a tensor \(1, 8\), a tensor"),
-        ("None", 2, "returned None, expected one tensor: wrap it"),
-        ("'hello'", 2, "returned a value of type str, expected one tensor"),
+        ("('x', 3)", 2, r"returned a tuple holding 0: str, 1: int, expected a tensor"),
+        ("None", 2, "returned None, expected a tensor: wrap it"),
+        ("'hello'", 2, "returned a value of type str, expected a tensor"),
         ("x.detach().numpy()", 2, "the network raised|returned a value of type ndarray"),
         ("x[:, :0]", 2, r"the output has no elements: its shape is \(1, 0\)"),
         ("[][1]", 2, r"the network raised IndexError on an input of shape \(1, 8\): list index"),

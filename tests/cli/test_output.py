@@ -1,10 +1,15 @@
 """Files are written whole or not at all, and never over what should stay."""
 
+import json
 import os
+import shlex
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
+from isometry_cli.output import results_only
 
 from isometry import Report
 
@@ -151,3 +156,113 @@ def test_the_null_device_survives(isometry, model):
 
     # Looked at, not written to: a failure would hurt the machine that runs the tests.
     assert output._is_stream("/dev/null")
+
+
+# ------------------------------------------------------------------ stdout is for results alone
+
+NOISY = """
+import contextlib, ctypes, io, os, sys
+from isometry_cli.output import results_only
+printf = ctypes.CDLL(None).printf
+print("before")
+with results_only():
+    print("python")
+    if sys.__stdout__:
+        print("saved stream", file=sys.__stdout__)
+    os.write(1, b"descriptor\\n")
+    os.system("echo subprocess")
+    printf(b"C library\\n")
+print("after")
+"""
+NOISE = {"python", "saved stream", "descriptor", "subprocess", "C library"}
+posix = pytest.mark.skipif(os.name != "posix", reason="speaks to the C library by POSIX means")
+
+
+def _python(code, shell="exec {}"):
+    python = shlex.join([sys.executable, "-c", code])
+    return subprocess.run(shell.format(python), shell=True, capture_output=True, timeout=60)
+
+
+@posix
+def test_nothing_that_user_code_prints_reaches_stdout():
+    ended = _python(NOISY)
+    assert ended.stdout.split() == [b"before", b"after"]
+    assert set(ended.stderr.decode().splitlines()) == NOISE
+
+
+@posix
+def test_without_the_wall_it_does():
+    ended = _python(NOISY.replace("with results_only()", "with contextlib.nullcontext()"))
+    assert set(ended.stdout.decode().splitlines()) == NOISE | {"before", "after"}
+
+
+@posix
+@pytest.mark.parametrize("raised", ["ValueError", "KeyboardInterrupt", "SystemExit"])
+def test_the_wall_falls_when_the_user_code_raises(raised):
+    ended = _python(
+        "import os\n"
+        "from isometry_cli.output import results_only\n"
+        "try:\n"
+        "    with results_only():\n"
+        f"        raise {raised}\n"
+        f"except {raised}:\n"
+        "    os.system('echo after')\n"
+    )
+    assert (ended.stdout, ended.stderr) == (b"after\n", b"")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("closed", "out", "err"),
+    [
+        (">&-", set(), NOISE - {"saved stream"}),
+        ("2>&-", {"before", "after"}, set()),
+        (">&- 2>&-", set(), set()),
+        ("<&- >&- 2>&-", set(), set()),
+    ],
+)
+def test_closed_streams_stay_closed_and_break_nothing(closed, out, err):
+    ended = _python(NOISY, "exec {} " + closed)
+    assert ended.returncode == 0
+    assert set(ended.stdout.decode().splitlines()) == out
+    assert set(ended.stderr.decode().splitlines()) == err
+
+
+@posix
+def test_a_stdout_that_is_no_file_is_walled_off_too():
+    ended = _python(
+        NOISY.replace("\nprint(", "\nsys.stdout = kept = io.StringIO()\nprint(", 1)
+        + "print(kept.getvalue(), file=sys.stderr)"
+    )
+    assert ended.stdout == b""
+    assert set(ended.stderr.decode().split("\n")) >= NOISE | {"before", "after"}
+
+
+def test_it_works_under_a_captured_stdout(capfd):
+    with results_only():
+        print("python")
+        os.write(1, b"descriptor\n")
+    print("result")
+    out, err = capfd.readouterr()
+    assert out == "result\n"
+    assert sorted(err.split()) == ["descriptor", "python"]
+
+
+@posix
+def test_json_on_stdout_survives_a_factory_that_writes_below_python(place):
+    (place / "noisy.py").write_text(
+        "import ctypes, os\n"
+        "from torch import nn\n"
+        "def net():\n"
+        "    os.system('echo factory')\n"
+        "    ctypes.CDLL(None).printf(b'C library\\n')\n"
+        "    return nn.Linear(3, 3)\n"
+    )
+    program = [sys.executable, "-m", "isometry_cli", "analyze", "--model", "noisy:net"]
+    ended = subprocess.run(
+        [*program, "--shape", "3", "--json", "-"], capture_output=True, timeout=60
+    )
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["schema_version"] == 1
+    assert b"factory" in ended.stderr
+    assert b"C library" in ended.stderr

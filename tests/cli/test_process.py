@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["analyze", "check", "plot", "rule"]
+COMMANDS = ["analyze", "check", "inspect", "plot", "rule"]
 ISOMETRY = shutil.which("isometry", path=Path(sys.executable).parent)
 
 
@@ -35,7 +35,7 @@ def test_the_process_ends_with_the_code(place, model):
     assert ended.stdout.startswith("PASS")
     ended = _run("analyze", "nope.pt")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: nope.pt does not exist\n"
+    assert ended.stderr == "error: nope.pt does not exist; near it: model.pt\n"
 
 
 def test_python_dash_m_is_the_same_program(place):
@@ -57,6 +57,18 @@ def test_help_imports_neither_torch_nor_what_draws():
         )
         assert ended.returncode == 0, ended.stderr
         assert "LOADED []" in ended.stdout, arguments
+
+
+def test_rules_and_figures_need_no_torch(place, model):
+    assert _run("analyze", model, "--json", "r.json").returncode == 0
+    for arguments in (["rule"], ["rule", "ISO101"], ["plot", "r.json", "-o", "f.svg"]):
+        ended = _main(
+            "import sys\n"
+            "from isometry_cli.main import run\n"
+            f"assert run({arguments}) == 0\n"
+            "print('TORCH', 'torch' in sys.modules)\n"
+        )
+        assert ended.stdout.endswith("TORCH False\n"), (arguments, ended.stderr)
 
 
 def test_help_answers_at_once():

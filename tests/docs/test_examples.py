@@ -16,6 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 
+OUTPUT = re.compile(
+    r"```python\n((?:(?!```).)*)\n```\n\n<!-- output -->\n```text\n(.*?)\n```", re.DOTALL
+)
+
+
+def their_warnings_ignored(test):
+    """Let pass what PyTorch says of itself at a first forward product and in `linearize`."""
+    for message in (".*torch.jit.script. is deprecated", "Attempted to insert a get_attr Node"):
+        test = pytest.mark.filterwarnings(f"ignore:{message}")(test)
+    return test
+
 
 def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)\n```", page.read_text(encoding="utf-8"), re.DOTALL)
@@ -34,6 +45,7 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
+@their_warnings_ignored
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_python_block_runs(page, clone):
     for code in blocks(page, "python"):
@@ -61,17 +73,34 @@ def test_the_output_in_the_readme_is_what_the_command_prints(clone, capsys):
     assert shown
     for arguments, expected in shown:
         assert run(shlex.split(arguments)) == 0
-        printed = capsys.readouterr().out
-        printed, expected = (re.sub(r"[█▏▎▍▌▋▊▉]", "", t).strip() for t in (printed, expected))
-        assert NUMBER.sub("#", printed) == NUMBER.sub("#", expected)
-        for a, b in zip(NUMBER.findall(printed), NUMBER.findall(expected), strict=True):
-            # Other processors round differently: three per cent, one for whole per cents.
-            assert float(a) == pytest.approx(float(b), rel=0.03, abs=a.isdigit() * 1.0)
+        assert_same_output(capsys.readouterr().out, expected)
+
+
+def assert_same_output(printed, expected):
+    printed, expected = (re.sub(r"[█▏▎▍▌▋▊▉]", "", t).strip() for t in (printed, expected))
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", expected)
+    for a, b in zip(NUMBER.findall(printed), NUMBER.findall(expected), strict=True):
+        # Other processors round differently: three per cent, one for whole per cents.
+        assert float(a) == pytest.approx(float(b), rel=0.03, abs=a.isdigit() * 1.0)
+
+
+@their_warnings_ignored
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if "<!-- output -->" in p.read_text("utf-8")], ids=lambda p: p.name
+)
+def test_the_output_below_a_snippet_is_what_it_prints(page, capsys):
+    text = page.read_text(encoding="utf-8")
+    shown = OUTPUT.findall(text)
+    assert len(shown) == text.count("<!-- output -->")
+    for code, expected in shown:
+        exec(compile(code, page.name, "exec"), {})
+        assert_same_output(capsys.readouterr().out, expected)
 
 
 def test_pictures_and_links_in_the_pages_exist():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+)\)", prose):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} points to {target}"
 

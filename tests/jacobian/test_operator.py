@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import isometry
 from isometry import InputError, Jacobian, MeasurementError, MemoryBudgetError
-from isometry.jacobian import products
+from isometry.jacobian import operator
+from isometry.jacobian.routes import FORWARD, REVERSE, CentralDifference, Route
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -195,29 +197,73 @@ def test_forward_products_without_a_forward_rule_come_from_the_pullback(monkeypa
     J = Jacobian(Cube.apply, x)
     v = torch.randn(4, dtype=torch.float64)
     assert close(J @ v, 3 * x**2 * v)
-    assert any("forward mode has no rule" in note for note in J.notes)
+    assert any("products J v by vmap(vjp) of the pullback: vmap(jvp)" in note for note in J.notes)
 
 
-def test_push_by_reverse_is_the_same_map_as_push(network):
+@pytest.mark.parametrize("route", FORWARD, ids=lambda route: route.__name__)
+def test_every_forward_route_is_the_same_map(network, route, monkeypatch):
+    monkeypatch.setattr(operator, "FORWARD", (route,))
     model, x = network
-    J = Jacobian(model, x)
-    v = torch.randn(3, *x.shape, dtype=torch.float64)
-    with J.session():
-        assert close(products.push_by_reverse(J.f, x)(v), products.push(J.f, x)(v), 1e4 * EPS)
+    v = torch.randn(x.numel(), 3, dtype=torch.float64)
+    found = Jacobian(model, x, self_check=False) @ v
+    assert close(found, by_jacrev(model, x) @ v, 1e-7 if route is CentralDifference else 1e4 * EPS)
+
+
+@pytest.mark.parametrize("route", REVERSE, ids=lambda route: route.__name__)
+def test_every_reverse_route_is_the_same_map(network, route, monkeypatch):
+    monkeypatch.setattr(operator, "REVERSE", (route,))
+    model, x = network
+    J = Jacobian(model, x, self_check=False)
+    u = torch.randn(J.shape[0], 3, dtype=torch.float64)
+    assert close(J.T @ u, by_jacrev(model, x).T @ u, 1e4 * EPS)
 
 
 def test_a_network_without_forward_products_is_measured_by_rows(monkeypatch):
-    def no_rule(f, x):
-        raise NotImplementedError("no rule")
-
-    monkeypatch.setattr(products, "push", no_rule)
-    monkeypatch.setattr(products, "push_by_reverse", no_rule)
+    monkeypatch.setattr(operator, "FORWARD", (CentralDifference,))
     net = nn.Linear(2, 5).double()
     J = Jacobian(net, torch.randn(1, 2))
     assert torch.equal(J.dense(), net.weight)
-    assert "forward mode is not available: measured by rows" in J.notes
-    with pytest.raises(MeasurementError, match="forward-mode differentiation failed: no rule"):
-        J @ torch.ones(2)
+
+
+def test_without_reverse_mode_columns_come_from_forward_mode(monkeypatch):
+    monkeypatch.setattr(operator, "REVERSE", (NoRule,))
+    net = nn.Linear(5, 2).double()
+    J = Jacobian(net, torch.randn(1, 5))
+    assert J.verify().passed
+    assert torch.equal(J.dense(), net.weight)
+    with pytest.raises(MeasurementError, match="reverse-mode differentiation failed: none failed"):
+        J.T @ torch.ones(2)
+
+
+class NoRule(Route):
+    name = "none"
+
+    def __init__(self, f, x):
+        raise NotImplementedError("no rule")
+
+    def __call__(self, block):
+        raise AssertionError
+
+
+def test_a_network_that_leaves_pytorch_is_measured_by_differences_without_a_verdict():
+    weight = torch.randn(3, 4, dtype=torch.float64)
+
+    def f(x):
+        return torch.as_tensor(np.tanh(x.detach().numpy()) @ weight.numpy().T)
+
+    def f_leaving(x):
+        return torch.as_tensor(np.tanh(x.numpy()) @ weight.numpy().T)
+
+    x = torch.randn(1, 4, dtype=torch.float64)
+    report = isometry.analyze(f_leaving, x)
+    assert report.verdict.status == "WITHHELD"
+    assert report.findings[0].code == "ISO305"
+    true = torch.linalg.svdvals(weight * (1 - torch.tanh(x) ** 2))
+    assert close(torch.tensor(report.spectrum.singular_values), true, 1e-9)
+    with pytest.raises(MeasurementError, match="ISO305"):
+        Jacobian(f_leaving, x) @ torch.ones(4)
+    with pytest.raises(MeasurementError, match="does not depend on the input differentiably"):
+        isometry.analyze(f, x)
 
 
 # ------------------------------------------------------------------ precision
@@ -274,7 +320,7 @@ def test_compiled_and_parallel_wrappers_are_taken_off():
     compiled._orig_mod = net
     for wrapped in (compiled, nn.DataParallel(net), nn.DataParallel(compiled)):
         J = Jacobian(wrapped, torch.ones(1, 3))
-        assert J.model is net
+        assert J.network.model is net
         assert torch.equal(J.dense(), net.weight)
 
 
@@ -345,12 +391,22 @@ def test_an_input_that_requires_grad_gets_none():
 # ------------------------------------------------------------------ refusals
 
 
-@pytest.mark.parametrize("v", [torch.ones(4), torch.ones(1, 5), torch.ones(5, 1, 1), [1.0] * 5])
+def test_stacks_of_blocks_are_multiplied_as_matmul_does(network):
+    J = Jacobian(*network)
+    m, n = J.shape
+    v, u = torch.randn(2, 3, n, 2, dtype=torch.float64), torch.randn(2, m, 1, dtype=torch.float64)
+    assert close(J @ v, J.dense() @ v, 1e4 * EPS)
+    assert close(J.T @ u, J.dense().T @ u, 1e4 * EPS)
+
+
+@pytest.mark.parametrize(
+    "v", [torch.ones(4), torch.ones(1, 5), torch.ones(5, 1, 1), torch.tensor(1.0), [1.0] * 5]
+)
 def test_a_block_of_the_wrong_shape_is_refused(v):
     J = Jacobian(nn.Linear(5, 3), torch.ones(1, 5))
-    with pytest.raises(InputError, match=r"J @ V needs a tensor of shape \(5,\) or \(5, k\), got"):
+    with pytest.raises(InputError, match=r"needs a tensor of shape \(5,\) or \(..., 5, k\), got"):
         J @ v
-    with pytest.raises(InputError, match=r"J.T @ U needs a tensor of shape \(3,\) or \(3, k\)"):
+    with pytest.raises(InputError, match=r"needs a tensor of shape \(3,\) or \(..., 3, k\)"):
         J.T @ v
 
 
@@ -382,9 +438,8 @@ def recursing(x):
 @pytest.mark.parametrize(
     ("f", "error", "words"),
     [
-        (lambda x: (x, x), InputError, r"a tuple holding a tensor \(1, 3\), a tensor \(1, 3\)"),
-        (lambda x: {"logits": x}, InputError, r"a dict holding logits: a tensor \(1, 3\)"),
-        (lambda x: None, InputError, "returned None, expected one tensor"),
+        (lambda x: (3, "x"), InputError, "a tuple holding 0: int, 1: str, expected a tensor"),
+        (lambda x: None, InputError, "returned None, expected a tensor"),
         (lambda x: 3.0, InputError, "a value of type float"),
         (lambda x: x.argmax(-1), MeasurementError, "int64, which has no derivative"),
         (lambda x: x.to(torch.complex128), MeasurementError, "complex"),

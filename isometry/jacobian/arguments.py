@@ -1,0 +1,201 @@
+"""The arguments of a network's forward, and the one among them to differentiate by."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isometry.errors import InputError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Positional and named arguments of one call.
+
+    Attributes
+    ----------
+    positional : tuple
+    named : dict
+    key : int or str or None
+        Which is differentiated by; None where all are token ids, whose embedding is.
+    notes : tuple of str
+        What was chosen where the caller left a choice.
+    """
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+    key: int | str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> Tensor:
+        """The tensor differentiated by; for token ids, the ids."""
+        if self.key is None:
+            return next(v for v in self._all() if isinstance(v, Tensor))
+        key = self.key
+        found: Tensor = self.positional[key] if isinstance(key, int) else self.named[key]
+        return found
+
+    def cast(self, dtype: torch.dtype, device: torch.device) -> Arguments:
+        """Return them on a device, floating tensors in a precision; detached."""
+        return Arguments(
+            tuple(_cast(v, dtype, device) for v in self.positional),
+            {k: _cast(v, dtype, device) for k, v in self.named.items()},
+            self.key,
+            self.notes,
+        )
+
+    def call(self, model: Callable[..., object], x: Tensor | None) -> object:
+        """Call the network on copies, with `x` in the place of the chosen argument."""
+        key = self.key
+        if x is not None and key == 0 and len(self.positional) == 1:
+            return model(x)
+        positional = [_copy(v) for v in self.positional]
+        named = {k: _copy(v) for k, v in self.named.items()}
+        if x is not None:
+            if isinstance(key, str):
+                named[key] = x
+            elif key is not None:
+                positional[key] = x
+        return model(*positional, **named)
+
+    def _all(self) -> tuple[Any, ...]:
+        return (*self.positional, *self.named.values())
+
+
+def read(model: Callable[..., object], x: object, wrt: str | None) -> Arguments:
+    """Read a tensor (one argument), a tuple (positional) or a mapping (named arguments)."""
+    positional, named = _split(x)
+    given: list[tuple[int | str, Any]] = [*enumerate(positional), *named.items()]
+    tensors = {k: v for k, v in given if isinstance(v, Tensor)}
+    if not tensors:
+        raise InputError(f"the input must be a tensor, got {_describe(x)}")
+    if wrt is not None:
+        key = _named_by(model, wrt, positional, tensors)
+        refuse_bad_input(tensors[key])
+        return Arguments(positional, named, key)
+    floating = [k for k, v in tensors.items() if v.is_floating_point()]
+    if not floating and has_embedding(model) and not any(map(torch.is_complex, tensors.values())):
+        return Arguments(positional, named, None)
+    key = floating[0] if floating else next(iter(tensors))
+    refuse_bad_input(tensors[key])
+    notes: tuple[str, ...] = ()
+    if len(floating) > 1:
+        names = [_name_of(model, k) for k in floating]
+        notes = (f"differentiated by {names[0]} of {', '.join(names)}; another with wrt (--wrt)",)
+    return Arguments(positional, named, key, notes)
+
+
+def refuse_bad_input(x: Tensor) -> None:
+    """Refuse what cannot be differentiated by: integers, no elements, no values, NaN."""
+    refuse_bad_kind(x)
+    if x.numel() == 0:
+        raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")
+    if x.is_meta:
+        raise InputError("the input has no values (meta device): give a real tensor")
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise InputError(
+            f"the input has {bad} NaN or infinite values of {math.prod(x.shape)}: clean it first"
+        )
+
+
+def refuse_bad_kind(x: Tensor) -> None:
+    """Refuse tensors of integers and of complex numbers."""
+    if x.is_floating_point():
+        return
+    cure = "convert it to float32, or give the embedded input if these are token ids"
+    if x.is_complex():
+        cure = "give real and imaginary parts as entries of their own"
+    raise InputError(f"the input is {_dtype(x)}, expected floating point: {cure}")
+
+
+def is_call(x: object) -> bool:
+    """Whether `x` holds several arguments rather than one array."""
+    if isinstance(x, Mapping):
+        return True
+    return isinstance(x, (tuple, list)) and any(isinstance(v, (Tensor, np.ndarray)) for v in x)
+
+
+def _split(x: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(x, Mapping):
+        return (), {str(k): _tensor(v) for k, v in x.items()}
+    if is_call(x):
+        assert isinstance(x, (tuple, list))
+        return tuple(_tensor(v) for v in x), {}
+    return (_tensor(x),), {}
+
+
+def _tensor(v: object) -> object:
+    return torch.as_tensor(v) if isinstance(v, np.ndarray) else v
+
+
+def _named_by(
+    model: Callable[..., object],
+    wrt: str,
+    positional: tuple[Any, ...],
+    tensors: dict[int | str, Tensor],
+) -> int | str:
+    names: dict[str, int | str] = {_name_of(model, k): k for k in tensors}
+    names |= {str(k): k for k in tensors}
+    if wrt in names:
+        return names[wrt]
+    listed = ", ".join(repr(_name_of(model, k)) for k in tensors)
+    raise InputError(f"there is no tensor argument {wrt!r} to differentiate by; there is {listed}")
+
+
+def _name_of(model: Callable[..., object], key: int | str) -> str:
+    """Return the name of an argument; its position where the signature does not tell."""
+    if isinstance(key, str):
+        return key
+    try:
+        forward = model.forward if isinstance(model, nn.Module) else model
+        names = list(inspect.signature(forward).parameters.values())
+    except (TypeError, ValueError):
+        return str(key)
+    if key < len(names) and names[key].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return names[key].name
+    return str(key)
+
+
+def has_embedding(model: Callable[..., object]) -> bool:
+    """Whether a network holds a table of embeddings, for which integers are an input."""
+    return isinstance(model, nn.Module) and any(
+        isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules()
+    )
+
+
+def _cast(v: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    if isinstance(v, Tensor):
+        v = v.detach()
+        return v.to(device, dtype) if v.is_floating_point() else v.to(device)
+    if isinstance(v, dict):
+        return {k: _cast(item, dtype, device) for k, item in v.items()}
+    if type(v) in (tuple, list):
+        return type(v)(_cast(item, dtype, device) for item in v)
+    return v
+
+
+def _copy(v: Any) -> Any:
+    if isinstance(v, Tensor):
+        return v.clone()
+    if isinstance(v, dict):
+        return {k: _copy(item) for k, item in v.items()}
+    if type(v) in (tuple, list):
+        return type(v)(_copy(item) for item in v)
+    return v
+
+
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _describe(x: object) -> str:
+    return f"an empty {type(x).__name__}" if x in ((), [], {}) else type(x).__name__

@@ -1,0 +1,42 @@
+"""Ways to take products with a Jacobian, one a file, and the ladders they stand on.
+
+With f: ℝⁿ → ℝᵐ (any tensor shapes) at x, a *reverse* route maps a block U of k cotangents
+(k, *output) to the rows UᵀJ, a *forward* route a block V of k tangents (k, *input) to the columns
+J V. Both are made for one f and one x and hold what they computed there.
+
+`torch.func.linearize` is not among them: it returns wrong products from its second call on for
+several architectures, recurrent networks among them.
+"""
+
+from isometry.jacobian.routes.batched_gradient import BatchedGradient
+from isometry.jacobian.routes.central_difference import CentralDifference
+from isometry.jacobian.routes.double_gradient import DoubleGradient
+from isometry.jacobian.routes.double_pullback import DoublePullback
+from isometry.jacobian.routes.ladder import Ladder
+from isometry.jacobian.routes.looped_gradient import LoopedGradient
+from isometry.jacobian.routes.pullback import Pullback
+from isometry.jacobian.routes.pushforward import Pushforward
+from isometry.jacobian.routes.route import AD_ERRORS, Route
+
+REVERSE: tuple[type[Route], ...] = (Pullback, BatchedGradient, LoopedGradient)
+FORWARD: tuple[type[Route], ...] = (
+    Pushforward,
+    DoublePullback,
+    DoubleGradient,
+    CentralDifference,
+)
+
+__all__ = [
+    "AD_ERRORS",
+    "FORWARD",
+    "REVERSE",
+    "BatchedGradient",
+    "CentralDifference",
+    "DoubleGradient",
+    "DoublePullback",
+    "Ladder",
+    "LoopedGradient",
+    "Pullback",
+    "Pushforward",
+    "Route",
+]

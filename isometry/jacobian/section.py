@@ -1,0 +1,153 @@
+"""The part of a network between two of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from isometry.errors import InputError
+from isometry.jacobian.arguments import Arguments
+
+_Hook = Callable[..., Any]
+
+
+class _Reached(BaseException):
+    """Ends a forward pass at the layer that it was run for."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """From the input of one layer to the output of another, the rest of the network held fixed.
+
+    Paths around the section (a skip over it) are held fixed too.
+
+    Attributes
+    ----------
+    start, stop : (str, Module), optional
+        Where it begins and ends; by default the network's own input and output.
+    embedding : bool
+        Begin at the *output* of `start`, at its first call: for token ids.
+    """
+
+    start: tuple[str, nn.Module] | None = None
+    stop: tuple[str, nn.Module] | None = None
+    embedding: bool = False
+
+    def entry(self, model: Callable[..., object], arguments: Arguments) -> Tensor:
+        """Return the tensor that enters the section when the network runs as it is."""
+        entered: list[Tensor] = []
+        calls: list[str] = []
+
+        def count(name: str) -> _Hook:
+            return lambda *_: calls.append(name)
+
+        def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            entered.extend(v for v in (*args, *kwargs.values()) if _floating(v))
+
+        def catch_output(_m: nn.Module, _a: object, out: Any) -> None:
+            entered.extend(v for v in (out,) if _floating(v))
+
+        with ExitStack() as hooks:
+            for name, module in self._ends():
+                hooks.enter_context(_removed(module.register_forward_pre_hook(count(name))))
+            if self.start:
+                hooks.enter_context(self._at_start(catch_output if self.embedding else catch))
+            arguments.call(model, None)
+        for name, _ in () if self.embedding else self._ends():
+            _refuse_unless_once(name, calls.count(name) // (1 + (self.start == self.stop)))
+        if not self.start:
+            return arguments.chosen
+        if not entered:
+            raise InputError(f"the layer {self.start[0]!r} takes no floating tensor: name another")
+        return entered[0].detach()
+
+    def run(self, model: Callable[..., object], arguments: Arguments, x: Tensor) -> object:
+        """Run the network with `x` entering the section; return what leaves it."""
+        left: list[object] = []
+        waiting = [x]
+
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return _replaced(args, kwargs, waiting.pop()) if waiting else None
+
+        def replace(_m: nn.Module, _a: object, _out: object) -> Tensor | None:
+            return waiting.pop() if waiting else None
+
+        def leave(_m: nn.Module, _a: object, out: object) -> None:
+            left.append(out)
+            raise _Reached
+
+        with ExitStack() as hooks:
+            if self.start:
+                hooks.enter_context(self._at_start(replace if self.embedding else enter))
+            if self.stop:
+                hooks.enter_context(_removed(self.stop[1].register_forward_hook(leave)))
+            try:
+                return arguments.call(model, None if self.start else x)
+            except _Reached:
+                return left[0]
+
+    def _ends(self) -> list[tuple[str, nn.Module]]:
+        return [end for end in (self.start, self.stop) if end]
+
+    def _at_start(self, hook: _Hook) -> AbstractContextManager[None]:
+        assert self.start is not None
+        module = self.start[1]
+        if self.embedding:
+            return _removed(module.register_forward_hook(hook))
+        return _removed(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+def _refuse_unless_once(name: str, calls: int) -> None:
+    if calls != 1:
+        times = f"runs {calls} times" if calls else "never runs"
+        raise InputError(f"the layer {name!r} {times} in one forward pass: name one that runs once")
+
+
+def first_embedding(
+    model: Callable[..., object], arguments: Arguments
+) -> tuple[str, nn.Module] | None:
+    """Return the embedding layer that runs first when the network is called."""
+    ran: list[tuple[str, nn.Module]] = []
+
+    def note(name: str) -> _Hook:
+        def hook(module: nn.Module, *_: object) -> None:
+            ran.append((name, module))
+
+        return hook
+
+    modules = model.named_modules() if isinstance(model, nn.Module) else ()
+    with ExitStack() as hooks:
+        for name, module in modules:
+            if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+                hooks.enter_context(_removed(module.register_forward_hook(note(name))))
+        arguments.call(model, None)
+    return ran[0] if ran else None
+
+
+@contextmanager
+def _removed(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _floating(v: object) -> bool:
+    return isinstance(v, Tensor) and v.is_floating_point()
+
+
+def _replaced(
+    args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put `x` in the place of the first floating tensor."""
+    for i, v in enumerate(args):
+        if _floating(v):
+            return (*args[:i], x, *args[i + 1 :]), kwargs
+    for k, v in kwargs.items():
+        if _floating(v):
+            return args, {**kwargs, k: x}
+    return args, kwargs

@@ -22,6 +22,7 @@ from .exit_codes import ExitCode
 _COMMANDS = {
     "analyze": "Measure a network and say whether it will train.",
     "check": "Pass or fail a network in one line, for scripts and CI.",
+    "inspect": "Say what a model file is and holds, without loading it.",
     "plot": "Redraw a saved report.",
     "rule": "Explain a finding's code.",
 }

@@ -55,7 +55,7 @@ class Archive:
     def __init__(self, source: Source, *, deflate: bool = False) -> None:
         """Screen the directory of an open archive."""
         self._source = source
-        self._zip = _directory(source)
+        self._zip = directory(source)
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
             self._admit(info, deflate)
@@ -149,14 +149,15 @@ def common_folder(archive: Archive, source: Source) -> str:
 def member_names(source: Source) -> list[str] | None:
     """Return the names in an archive, or None where its directory is missing."""
     try:
-        return _directory(source).namelist()
+        return directory(source).namelist()
     except RefusedError:
         raise
     except LoadError:
         return None
 
 
-def _directory(source: Source) -> zipfile.ZipFile:
+def directory(source: Source) -> zipfile.ZipFile:
+    """Return an archive whose directory is of a size to be read; nothing else is checked."""
     _check_directory_size(source)
     try:
         return zipfile.ZipFile(source.handle)

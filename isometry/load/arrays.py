@@ -13,7 +13,7 @@ from isometry.errors import LoadError
 from isometry.load.checkpoint import Checkpoint
 from isometry.load.images import read_image
 from isometry.load.npy import MAX_BYTES, Npz, read_npy
-from isometry.load.refusals import refusal
+from isometry.load.refusals import refusal_of
 from isometry.load.safetensors import SafeTensors
 from isometry.load.sniff import Format, recognise, sniff_folder
 from isometry.load.source import Source, opened
@@ -81,7 +81,7 @@ def _read(source: Source, found: Format, key: str | None) -> np.ndarray:
         return _only(read_table(source), key, source.name)
     if found in (Format.TEXT, Format.UNKNOWN, Format.ZIP):
         raise LoadError(f"{source.name} is a {found.value}; as input are read: {_READ}")
-    raise refusal(source.name, found, source.size)
+    raise refusal_of(source, found)
 
 
 def _torch(source: Source, key: str | None) -> np.ndarray:

@@ -34,6 +34,13 @@ _WRAPPERS = (
 class Checkpoint:
     """What a torch.save file describes; weights are read when they are asked for.
 
+    Parameters
+    ----------
+    source : Source
+        An open file.
+    tensors : type
+        What rebuilds the tensors: with their values, or without.
+
     Raises
     ------
     RefusedError
@@ -42,7 +49,7 @@ class Checkpoint:
         It is damaged, or was not written by torch.save.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, tensors: type[Tensors] = Tensors) -> None:
         """Screen the archive and read its pickle as data."""
         self.name = source.name
         archive = Archive(source)
@@ -58,7 +65,7 @@ class Checkpoint:
         reading = read_pickle(archive.read(record))
         _check_names(reading, self.name)
         self.root: Any = reading.root
-        self.tensors = Tensors(archive, folder)
+        self.tensors = tensors(archive, folder)
 
     def found(self) -> tuple[str, Any]:
         """Return the kind of checkpoint, and the description of its weights or module."""

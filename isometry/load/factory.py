@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import json
 import os
 import sys
 import sysconfig
@@ -17,14 +18,17 @@ from typing import Any
 from torch import nn
 
 from isometry.errors import InputError, LoadError
+from isometry.load.shorthand import build_named, is_shorthand
 from isometry.load.weights import check_has_values
 from isometry.load.wording import listing, show
 
 _path_lock = threading.RLock()
 
 
-def build_model(reference: str, kwargs: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build a model by the user's own code.
+def build_model(
+    reference: str, kwargs: Mapping[str, Any] | None = None, *, seed: int = 0
+) -> nn.Module:
+    """Build a model by the user's own code, or by its name in timm or torchvision.
 
     This runs that code, on request. The working directory stands first on ``sys.path``
     meanwhile, as it does for ``python -m``: a file ``nets.py`` there is ``nets:factory``.
@@ -33,9 +37,13 @@ def build_model(reference: str, kwargs: Mapping[str, Any] | None = None) -> nn.M
     ----------
     reference : str
         ``"package.module:attribute"``; the attribute may be dotted. It is a callable that
-        returns a module, a module class, or a module.
+        returns a module, a module class, or a module. Keyword arguments may follow as JSON:
+        ``'nets:mlp:{"depth": 5}'``. ``"timm:NAME"`` and ``"torchvision:NAME"`` build a model of
+        those libraries, where they are installed, with weights drawn at random.
     kwargs : mapping, optional
-        Keyword arguments of the call.
+        Keyword arguments of the call, in place of those in `reference`.
+    seed : int
+        For the weights of timm and torchvision models; code of the user's own seeds itself.
 
     Raises
     ------
@@ -44,10 +52,10 @@ def build_model(reference: str, kwargs: Mapping[str, Any] | None = None) -> nn.M
     LoadError
         The reference leads nowhere, its code failed, or what it gave is no module.
     """
+    reference, options = _with_arguments(reference, kwargs)
+    if is_shorthand(reference):
+        return build_named(reference, options, seed=seed)
     module_name, names = _parse(reference)
-    options = dict(kwargs or {})
-    if not all(isinstance(key, str) for key in options):
-        raise InputError(f"the arguments of {show(reference)} must be named by text")
     with working_directory_first():
         target = _attribute(_module(module_name, reference), names, reference)
         built = _call(target, options, reference)
@@ -74,6 +82,25 @@ def working_directory_first() -> Iterator[None]:
         finally:
             with contextlib.suppress(ValueError):
                 sys.path.remove(here)
+
+
+def _with_arguments(reference: str, kwargs: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Return the reference without its JSON, and the keyword arguments."""
+    options = dict(kwargs or {})
+    plain, brace, rest = str(reference).partition(":{")
+    if brace and options:
+        raise InputError(f"{show(plain)} has arguments of its own; give them once")
+    if brace:
+        try:
+            options = json.loads("{" + rest)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"the arguments of {show(plain)} are no JSON object ({show(error)}); write them "
+                'as pkg.module:factory:{"depth": 5}'
+            ) from error
+    if not all(isinstance(key, str) for key in options):
+        raise InputError(f"the arguments of {show(reference)} must be named by text")
+    return plain if brace else reference, options
 
 
 def _parse(reference: object) -> tuple[str, list[str]]:

@@ -61,11 +61,12 @@ class StorageRef:
     numel: int
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class OddKey:
     """Stands for a mapping key that is not a plain string or number.
 
     Hashing what a file nests at will can overflow the stack, and integers can be chosen
-    to collide; such keys are never needed, so they are not hashed.
+    to collide; so such keys are kept, but not hashed.
     """
 
-    __slots__ = ()
+    key: object

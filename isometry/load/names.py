@@ -31,6 +31,8 @@ _DATA = frozenset(
         "collections.Counter",
         "collections.OrderedDict",
         "collections.defaultdict",
+        "copy_reg._reconstructor",
+        "copyreg._reconstructor",
         "torch.Size",
         "torch.Tensor",
         "torch.device",
@@ -41,7 +43,8 @@ _DATA = frozenset(
         "types.SimpleNamespace",
     }
 )
-_TYPES = frozenset({"bool", "bytes", "float", "int", "object", "str", "type"})
+# The last two are Python 2's.
+_TYPES = frozenset({"bool", "bytes", "float", "int", "object", "str", "type", "long", "unicode"})
 
 # Never part of a model. `builtins` is listed because all of it that is data stands above.
 _CODE_MODULES = frozenset(

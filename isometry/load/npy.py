@@ -16,7 +16,7 @@ from isometry.load.wording import amount, show
 MAX_BYTES = 512 << 20
 """The largest array that is read, in bytes."""
 
-_MAX_HEADER = 10_000
+MAX_HEADER = 10_000
 # The header is a Python literal; only what NumPy writes for plain arrays is understood, and
 # no parser of Python ever sees it.
 _HEADER = re.compile(
@@ -29,7 +29,7 @@ _MAX_DIMS = 32
 
 def read_npy(source: Source) -> np.ndarray:
     """Return the array of an open .npy file."""
-    if source.size > MAX_BYTES + _MAX_HEADER:
+    if source.size > MAX_BYTES + MAX_HEADER:
         raise LoadError(f"{source.name} has {amount(source.size)}; at most {amount(MAX_BYTES)}")
     return parse_npy(bytearray(source.read(source.size)), source.name)
 
@@ -63,6 +63,12 @@ class Npz:
         return parse_npy(self._archive.read(member), f"{show(member)} in {self._name}")
 
 
+def npy_outline(head: bytes, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the element type of an array, from the start of its file."""
+    shape, _, dtype, _ = _header(bytearray(head[:MAX_HEADER]), name)
+    return shape, dtype
+
+
 def parse_npy(data: bytearray, name: str) -> np.ndarray:
     """Return the array in the bytes of a .npy file; `name` is for messages."""
     shape, fortran, dtype, start = _header(data, name)
@@ -83,7 +89,7 @@ def parse_npy(data: bytearray, name: str) -> np.ndarray:
 def _header(data: bytearray, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     wide = 4 if data[6:7] >= b"\x02" else 2  # bytes of the header's length
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
-    if data[:6] != b"\x93NUMPY" or start > min(len(data), _MAX_HEADER):
+    if data[:6] != b"\x93NUMPY" or start > min(len(data), MAX_HEADER):
         raise LoadError(f"{name} is damaged: it has no header of a NumPy array")
     text = data[8 + wide : start].decode("latin-1")
     whole = _HEADER.fullmatch(text)

@@ -27,7 +27,7 @@ _MAX_NAMES = 10_000
 _TABLES = ("collections.OrderedDict", "collections.Counter")
 # What the machine itself meets on a damaged pickle: an empty stack, an unknown memo slot
 # or opcode, a short read, bytes that are no UTF-8, an operand of the wrong type.
-_DAMAGE = (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, struct.error)
+_DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error)
 
 
 @dataclass
@@ -55,32 +55,47 @@ def read_pickle(data: bytes | bytearray) -> Reading:
     A fault does not raise here: the names met before it decide first whether the file is
     dangerous, and only then whether it is damaged. See `Reading.fault`.
     """
-    machine = _Machine(bytes(data))
-    try:
-        machine.run()
-    except LoadError as error:
-        machine.reading.fault = str(error)
-    except _DAMAGE:
-        machine.reading.fault = f"the pickle makes no sense at byte {machine.at}"
-    return machine.reading
+    return Machine(bytes(data)).read()
 
 
-class _Machine:
-    def __init__(self, data: bytes) -> None:
+class Machine:
+    """The stack, the memo, and what each opcode does to them.
+
+    Parameters
+    ----------
+    data : bytes
+        Where the pickle stands.
+    at : int
+        Where in `data` it starts; afterwards, where it ended.
+    """
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        """Start with an empty stack."""
         self.data = data
-        self.at = 0
+        self.at = at
+        self.steps = STEPS
         self.reading = Reading()
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self) -> None:
+    def read(self) -> Reading:
+        """Run to the end of the pickle, or to its first fault."""
+        try:
+            self._run()
+        except LoadError as error:
+            self.reading.fault = str(error)
+        except _DAMAGE:
+            self.reading.fault = f"the pickle makes no sense at byte {self.at}"
+        return self.reading
+
+    def _run(self) -> None:
         for _ in range(MAX_STEPS):
             opcode = self.take(1)
             if opcode == pickle.STOP:
                 self.reading.root = self.stack.pop()
                 return
-            step = _STEPS.get(opcode)
+            step = self.steps.get(opcode)
             if step is None:
                 raise LoadError(f"opcode {opcode[0]} at byte {self.at - 1} is none of torch.save's")
             step(self)
@@ -117,7 +132,10 @@ class _Machine:
             )
 
     def global_name(self) -> None:
-        module, name = self.line(), self.line()
+        module = self.line()
+        self.ask(module, self.line())
+
+    def ask(self, module: str, name: str) -> None:
         # Python 2's name for the same module, which protocol 2 still writes.
         if module == "__builtin__":
             module = "builtins"
@@ -177,7 +195,7 @@ class _Machine:
             raise LoadError("the pickle sets a key without a value")
         if type(target) is Table:
             for key, value in zip(items[::2], items[1::2], strict=True):
-                target[key if _plain_key(key) else OddKey()] = value
+                target[key if _plain_key(key) else OddKey(key)] = value
         elif not isinstance(target, Made):
             raise LoadError("the pickle sets a key of something that is no dict")
 
@@ -214,10 +232,10 @@ def _plain_key(key: object) -> bool:
     return key is None or type(key) in (str, bool, float)
 
 
-_STEPS: dict[bytes, Callable[[_Machine], None]] = {
-    pickle.PROTO: _Machine.protocol,
-    pickle.GLOBAL: _Machine.global_name,
-    pickle.MARK: _Machine.mark,
+STEPS: dict[bytes, Callable[[Machine], None]] = {
+    pickle.PROTO: Machine.protocol,
+    pickle.GLOBAL: Machine.global_name,
+    pickle.MARK: Machine.mark,
     pickle.BINGET: lambda m: m.get("<B"),
     pickle.LONG_BINGET: lambda m: m.get("<I"),
     pickle.BINPUT: lambda m: m.put("<B"),
@@ -229,22 +247,22 @@ _STEPS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.BININT1: lambda m: m.stack.append(m.number("<B")),
     pickle.BININT2: lambda m: m.stack.append(m.number("<H")),
     pickle.BINFLOAT: lambda m: m.stack.append(m.number(">d")),
-    pickle.LONG1: _Machine.long,
-    pickle.BINUNICODE: _Machine.text,
-    pickle.SHORT_BINSTRING: _Machine.old_text,
+    pickle.LONG1: Machine.long,
+    pickle.BINUNICODE: Machine.text,
+    pickle.SHORT_BINSTRING: Machine.old_text,
     pickle.EMPTY_LIST: lambda m: m.stack.append([]),
     pickle.EMPTY_DICT: lambda m: m.stack.append(Table()),
     pickle.EMPTY_TUPLE: lambda m: m.stack.append(()),
-    pickle.TUPLE: _Machine.marked_tuple,
+    pickle.TUPLE: Machine.marked_tuple,
     pickle.TUPLE1: lambda m: m.tuple_of(1),
     pickle.TUPLE2: lambda m: m.tuple_of(2),
     pickle.TUPLE3: lambda m: m.tuple_of(3),
-    pickle.APPEND: _Machine.append,
+    pickle.APPEND: Machine.append,
     pickle.APPENDS: lambda m: m.extend(m.pop_mark()),
-    pickle.SETITEM: _Machine.set_item,
+    pickle.SETITEM: Machine.set_item,
     pickle.SETITEMS: lambda m: m.update(m.pop_mark()),
     pickle.REDUCE: lambda m: m.make(called=True),
     pickle.NEWOBJ: lambda m: m.make(called=False),
-    pickle.BUILD: _Machine.build,
-    pickle.BINPERSID: _Machine.storage,
+    pickle.BUILD: Machine.build,
+    pickle.BINPERSID: Machine.storage,
 }

@@ -67,6 +67,10 @@ class SafeTensors:
         """Return the shape of every tensor."""
         return {name: entry[1] for name, entry in self._entries.items()}
 
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """Return the element type of every tensor."""
+        return {name: entry[0] for name, entry in self._entries.items()}
+
     def read(self, name: str) -> torch.Tensor:
         """Return one tensor."""
         dtype, shape, begin, end = self._entries[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import re
 from pathlib import Path
 
 from isometry.errors import LoadError
@@ -14,7 +15,7 @@ from isometry.load.wording import show
 
 _LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 _HEAD = 4096
-_CONFIG_LIMIT = 4 << 20
+_JSON_LIMIT = 16 << 20
 
 
 class Format(enum.Enum):
@@ -32,7 +33,11 @@ class Format(enum.Enum):
     JPEG = "JPEG image"
     GGUF = "GGUF file"
     HDF5 = "HDF5 (Keras) file"
+    KERAS = "Keras archive (.keras)"
     ONNX = "ONNX model"
+    TFLITE = "TensorFlow Lite model"
+    COREML = "Core ML model"
+    MSGPACK = "MessagePack (Flax) file"
     PICKLE = "plain pickle"
     COMPRESSED = "compressed file"
     ZIP = "zip archive"
@@ -42,10 +47,14 @@ class Format(enum.Enum):
     TEXT = "text file"
     EMPTY = "empty file"
     UNKNOWN = "file of no known format"
+    HF_CONFIG = "Hugging Face config"
+    SHARD_INDEX = "index of sharded safetensors"
     HF_FOLDER = "Hugging Face model folder"
     DCP_FOLDER = "sharded torch checkpoint folder"
     ADAPTER_FOLDER = "adapter (PEFT) folder"
     DIFFUSERS_FOLDER = "diffusers pipeline folder"
+    SAVED_MODEL_FOLDER = "TensorFlow SavedModel folder"
+    COREML_FOLDER = "Core ML package (.mlpackage)"
     FOLDER = "directory"
 
 
@@ -63,6 +72,25 @@ _MAGIC = (
     (b"\x28\xb5\x2f\xfd", Format.COMPRESSED),
     (b"\x04\x22\x4d\x18", Format.COMPRESSED),
     (b"7z\xbc\xaf\x27\x1c", Format.COMPRESSED),
+)
+
+# Weaker marks, for what is neither a zip archive nor safetensors.
+_MARKS = tuple(
+    (re.compile(pattern, re.DOTALL), found)
+    for pattern, found in (
+        (rb".{257}ustar", Format.TORCH_TAR),
+        (rb"\x80[\0-\5]", Format.PICKLE),
+        (rb".{4}TFL3", Format.TFLITE),
+        # A version and a description; where the description stands, ONNX names a program.
+        (rb"\x08[\x01-\x14]\x12[\x80-\xff]*[\0-\x7f][\n\x52\xa2]", Format.COREML),
+        (rb"\x08[\0-\x14][\x12\x1a:]", Format.ONNX),
+        # zlib, as joblib writes it
+        (rb"x[\x01\x5e\x9c\xda]", Format.COMPRESSED),
+        # A map whose first key is a short name.
+        (rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)\w", Format.MSGPACK),
+        # Protocols 0 and 1: an object of a named class, or a dict or list put into the memo.
+        (rb"[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|\([dl]p0\n|[]}]q\0", Format.PICKLE),
+    )
 )
 
 
@@ -91,17 +119,13 @@ def recognise(source: Source) -> Format:
             return known
     if head[:2] == b"PK":
         return _zip(source)
-    if head[257:262] == b"ustar":
-        return Format.TORCH_TAR
     if _is_safetensors(head, source.size):
         return Format.SAFETENSORS
-    if head[0] == 0x80 and len(head) > 1 and head[1] <= 5:
-        return Format.PICKLE
-    if head[0] == 0x08 and head[1:2] and head[1] <= 20 and head[2:3] in (b"\x12", b":", b"\x1a"):
-        return Format.ONNX
-    if head[:1] == b"x" and head[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda"):
-        return Format.COMPRESSED  # zlib, as joblib writes it
-    return _text(head)
+    for pattern, known in _MARKS:
+        if pattern.match(head):
+            return known
+    found = _text(head)
+    return _json(source) if found is Format.TEXT and head.lstrip()[:1] == b"{" else found
 
 
 def sniff_folder(path: str | os.PathLike[str]) -> Format | None:
@@ -114,6 +138,10 @@ def sniff_folder(path: str | os.PathLike[str]) -> Format | None:
             return Format.ADAPTER_FOLDER
         if (where / "model_index.json").is_file():
             return Format.DIFFUSERS_FOLDER
+        if (where / "saved_model.pb").is_file():
+            return Format.SAVED_MODEL_FOLDER
+        if (where / "Manifest.json").is_file() and (where / "Data").is_dir():
+            return Format.COREML_FOLDER
         if (where / ".metadata").is_file() and any(where.glob("*.distcp")):
             return Format.DCP_FOLDER
         return Format.HF_FOLDER if _has_model_type(where / "config.json") else Format.FOLDER
@@ -127,12 +155,19 @@ def _has_model_type(config: Path) -> bool:
     if not config.is_file():
         return False
     with opened(config) as source:
-        text = source.read(_CONFIG_LIMIT)
+        return _json(source) is Format.HF_CONFIG
+
+
+def _json(source: Source) -> Format:
     try:
-        content = json.loads(text)
+        content = json.loads(source.read(_JSON_LIMIT))
     except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "model_type" in content
+        return Format.TEXT
+    if isinstance(content, dict) and "model_type" in content:
+        return Format.HF_CONFIG
+    if isinstance(content, dict) and "weight_map" in content:
+        return Format.SHARD_INDEX
+    return Format.TEXT
 
 
 def _zip(source: Source) -> Format:
@@ -142,10 +177,12 @@ def _zip(source: Source) -> Format:
     inner = {name.split("/", 1)[-1] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         return Format.TORCHSCRIPT
-    if "archive_format" in inner and any(name.startswith("models/") for name in inner):
+    if "archive_format" in inner or "serialized_exported_program.json" in inner:
         return Format.EXPORT
     if "data.pkl" in inner:
         return Format.TORCH
+    if "model.weights.h5" in names:
+        return Format.KERAS
     if any(name.endswith(".npy") for name in names):
         return Format.NPZ
     return Format.ZIP
@@ -158,7 +195,8 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 def _text(head: bytes) -> Format:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
-    if start.startswith((b"<!doctype", b"<html")):
+    # A store in the cloud says "no" in XML.
+    if start.startswith((b"<!doctype", b"<html")) or b"<error>" in start:
         return Format.HTML
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in head):
         return Format.UNKNOWN

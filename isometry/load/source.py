@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -11,9 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from isometry.errors import LoadError
-from isometry.load.wording import show
+from isometry.load.wording import listing, show
 
 _CHUNK = 1 << 20
+_MAX_NAMES = 1000
 
 
 class Source:
@@ -76,22 +79,36 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Source]:
         where = Path(os.fspath(path))
         mode = os.stat(where).st_mode
         if not stat.S_ISREG(mode):
-            raise LoadError(f"{show(where)} is {_sort(mode)}, not a file")
+            raise LoadError(f"{show(where)} is {_sort(mode)}, not a file; name a file")
         # Non-blocking, in case a FIFO takes the file's place after the line above.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(where, flags | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as handle:
             mode = os.fstat(handle.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                raise LoadError(f"{show(where)} is {_sort(mode)}, not a file")
+                raise LoadError(f"{show(where)} is {_sort(mode)}, not a file; name a file")
             yield Source(where, handle)
     except FileNotFoundError as error:
-        raise LoadError(f"{show(path)} does not exist") from error
+        raise LoadError(f"{show(path)} does not exist; {_look_for(path)}") from error
     except PermissionError as error:
-        raise LoadError(f"{show(path)} cannot be read: permission denied") from error
+        raise LoadError(
+            f"{show(path)} cannot be read: permission denied; chmod u+r it, or copy it"
+        ) from error
     except (OSError, ValueError, TypeError) as error:
         # ValueError: a NUL in the path. TypeError: not a path at all.
         raise LoadError(f"{show(path)} cannot be read: {show(error)}") from error
+
+
+def _look_for(path: str | os.PathLike[str]) -> str:
+    """Return what to try where a name leads nowhere."""
+    folder, name = os.path.split(os.fspath(path))
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MAX_NAMES)]
+    except OSError:
+        return f"there is no folder {show(folder)} either: check the path"
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"near it: {listing(near)}" if near else "check the path and the working directory"
 
 
 def _sort(mode: int) -> str:

@@ -146,15 +146,15 @@ class Tensors:
             raise RefusedError(f"refused: {show(where)} has elements of {show(storage.kind)}")
         held = storage.numel * declared.itemsize
         dtype = dtype or declared
-        size, stride = _dimensions(size, where), _dimensions(stride, where)
-        _check_extent(held, dtype, (offset, size, stride), where)
-        data = self._storage(storage.record, held, where)
+        checked = (offset, _dimensions(size, where), _dimensions(stride, where))
+        _check_extent(held, dtype, checked, where)
+        self._check_record(storage.record, held, where)
         try:
-            return torch.empty(0, dtype=dtype).set_(data, offset, size, stride)
+            return self._strided(storage.record, held, dtype, checked)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise LoadError(f"{show(where)} cannot be rebuilt: {show(error)}") from error
 
-    def _storage(self, record: str, held: int, where: str) -> torch.UntypedStorage:
+    def _check_record(self, record: str, held: int, where: str) -> None:
         name = f"{self._folder}data/{record}"
         if name not in self._archive:
             raise LoadError(f"the file is damaged: {show(where)} wants {show(name)}, not there")
@@ -163,11 +163,16 @@ class Tensors:
                 f"the file is damaged: {show(where)} wants {amount(held)} in {show(name)}, "
                 f"which has {amount(self._archive.size(name))}"
             )
-        if name not in self._storages:
+
+    def _strided(
+        self, record: str, held: int, dtype: torch.dtype, layout: tuple[int, Any, Any]
+    ) -> torch.Tensor:
+        """Return a tensor on a record whose size was checked; the record is read once."""
+        if record not in self._storages:
             bytes_ = torch.empty(held, dtype=torch.uint8)
-            self._archive.read_into(name, bytes_.numpy().data)
-            self._storages[name] = bytes_.untyped_storage()
-        return self._storages[name]
+            self._archive.read_into(f"{self._folder}data/{record}", bytes_.numpy().data)
+            self._storages[record] = bytes_.untyped_storage()
+        return torch.empty(0, dtype=dtype).set_(self._storages[record], *layout)
 
 
 def _is_plain(value: object) -> bool:

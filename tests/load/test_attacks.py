@@ -16,9 +16,33 @@ from isometry.errors import LoadError, RefusedError
 from isometry.load import load_array, load_model
 from isometry.load.names import Sort, sort_of
 from isometry.load.opcodes import MAX_STEPS
-from tests.load.hostile import Calls, members, rewritten, write_archive
+from tests.load.attacks import ATTACKS
+from tests.load.hostile import Calls, members, opened, rewritten, row, words, write_archive
 
 pytestmark = pytest.mark.usefixtures("canary")
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_every_attack_is_refused_in_one_line_with_little_memory_and_time(attack, tmp_path):
+    outcome, ended = opened(attack, attack.ours, tmp_path, memory=1 << 30)
+    assert outcome.startswith(("LoadError: ", "RefusedError: ")), outcome
+    assert ended.text.isprintable()
+    assert ended.seconds < 20
+    assert ended.growth < 1 << 29
+
+
+def test_an_attack_that_runs_would_be_noticed(tmp_path):
+    shell = ATTACKS[0]
+    outcome, _ = opened(shell, lambda path: torch.load(path, weights_only=False), tmp_path)
+    assert outcome == "**the payload ran**"
+
+
+def test_the_table_in_the_docs_says_what_is_said(root, tmp_path):
+    page = (root / "docs" / "model-files.md").read_text(encoding="utf-8")
+    for attack in ATTACKS:
+        outcome, _ = opened(attack, attack.ours, tmp_path)
+        assert row(attack.name, "", words(outcome)).partition("|  |")[2] in page, attack.name
+        assert f"| {attack.name} |" in page
 
 
 def _nested_lists(depth):

@@ -114,10 +114,12 @@ class Subject:
         from isometry.load import build_model, load_model
         from isometry.load.wording import show
 
-        built = None if self.reference is None else build_model(self.reference, self.kwargs or {})
+        built = None
+        if self.reference is not None:
+            built = build_model(self.reference, self.kwargs or {}, seed=self.seed)
         if built is not None and self.path is None:
             return built, describe(built, name=self.reference, kind="factory"), ()
-        loaded = load_model(str(self.path), model=built, trust=self.trust)
+        loaded = load_model(str(self.path), model=built, trust=self.trust, seed=self.seed)
         info = describe(loaded.module, name=show(Path(str(self.path)).name), kind=loaded.kind)
         return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes
 

@@ -150,6 +150,7 @@ def _untrustworthy(e: Evidence) -> list[Finding]:
         "ISO303": f"relative error {e.self_check.difference_error or 0:.2g}",
         "ISO304": "rounding hides any error",
         "ISO305": "automatic differentiation fails or is wrong by every route",
+        "ISO307": "every product is zero",
         "ISO306": f"relative error {e.self_check.loop_error or 0:.2g}",
     }
     return [

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.example import example_inputs
 from isometry.jacobian.arguments import has_embedding, is_call, refuse_bad_kind
 from isometry.jacobian.function import Network, call
 from isometry.jacobian.modules import unwrap
@@ -102,17 +103,23 @@ def default_inputs(
     *,
     scale: float = 1.0,
     seed: int = 0,
-) -> tuple[list[Tensor], list[str]]:
+) -> tuple[list[Any], list[str]]:
     """Draw inputs for a network: Gaussian noise, or token ids where it begins with an embedding.
+
+    A Hugging Face model is asked what it takes.
 
     Returns
     -------
-    inputs : list of Tensor
+    inputs : list
         Each with a batch dimension of one.
     notes : list of str
         What was drawn where that is not plain.
     """
     inner = unwrap(model)
+    if shape is None and samples > 0 and example_inputs(inner) is not None:
+        drawn = [example_inputs(inner, seed=seed + i) for i in range(samples)]
+        sizes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in (drawn[0] or {}).items())
+        return drawn, [f"made up the inputs that its configuration asks for: {sizes}"]
     given = (shape,) if isinstance(shape, int) else shape
     vocabulary = _vocabulary(inner)
     if vocabulary:

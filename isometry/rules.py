@@ -125,6 +125,13 @@ _RULES = (
         "difference is too noisy to say which is right. An operator has a wrong rule for vmap.",
         "Measure in float64 (--dtype float64), or report the operator to its authors.",
     ),
+    Rule(
+        "ISO307",
+        FAILURES["ISO307"],
+        "Every product with J is zero: the output is constant around this input. All units of a "
+        "layer are dead, forward detaches, rounds or quantises, or a deep network underflows.",
+        "Try another input, or measure around the part that cuts the dependence off.",
+    ),
 )
 
 

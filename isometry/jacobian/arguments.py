@@ -23,22 +23,23 @@ class Arguments:
     ----------
     positional : tuple
     named : dict
-    key : int or str or None
-        Which is differentiated by; None where all are token ids, whose embedding is.
+    key : int or str
+        Which is differentiated by.
+    are_tokens : bool
+        The chosen one holds token ids, which are differentiated at their embedding.
     notes : tuple of str
         What was chosen where the caller left a choice.
     """
 
     positional: tuple[Any, ...]
     named: dict[str, Any]
-    key: int | str | None
+    key: int | str
+    are_tokens: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> Tensor:
         """The tensor differentiated by; for token ids, the ids."""
-        if self.key is None:
-            return next(v for v in self._all() if isinstance(v, Tensor))
         key = self.key
         found: Tensor = self.positional[key] if isinstance(key, int) else self.named[key]
         return found
@@ -49,6 +50,7 @@ class Arguments:
             tuple(_cast(v, dtype, device) for v in self.positional),
             {k: _cast(v, dtype, device) for k, v in self.named.items()},
             self.key,
+            self.are_tokens,
             self.notes,
         )
 
@@ -62,12 +64,9 @@ class Arguments:
         if x is not None:
             if isinstance(key, str):
                 named[key] = x
-            elif key is not None:
+            else:
                 positional[key] = x
         return model(*positional, **named)
-
-    def _all(self) -> tuple[Any, ...]:
-        return (*self.positional, *self.named.values())
 
 
 def read(model: Callable[..., object], x: object, wrt: str | None) -> Arguments:
@@ -77,20 +76,21 @@ def read(model: Callable[..., object], x: object, wrt: str | None) -> Arguments:
     tensors = {k: v for k, v in given if isinstance(v, Tensor)}
     if not tensors:
         raise InputError(f"the input must be a tensor, got {_describe(x)}")
+    floating = [k for k, v in tensors.items() if v.is_floating_point()]
+    notes: tuple[str, ...] = ()
     if wrt is not None:
         key = _named_by(model, wrt, positional, tensors)
-        refuse_bad_input(tensors[key])
-        return Arguments(positional, named, key)
-    floating = [k for k, v in tensors.items() if v.is_floating_point()]
-    if not floating and has_embedding(model) and not any(map(torch.is_complex, tensors.values())):
-        return Arguments(positional, named, None)
-    key = floating[0] if floating else next(iter(tensors))
+    else:
+        key = floating[0] if floating else next(iter(tensors))
+        if len(floating) > 1:
+            names = [_name_of(model, k) for k in floating]
+            notes = (
+                f"differentiated by {names[0]} of {', '.join(names)}; another with wrt (--wrt)",
+            )
+    if not torch.is_floating_point(tensors[key]) and _takes_tokens(model, tensors[key]):
+        return Arguments(positional, named, key, True)
     refuse_bad_input(tensors[key])
-    notes: tuple[str, ...] = ()
-    if len(floating) > 1:
-        names = [_name_of(model, k) for k in floating]
-        notes = (f"differentiated by {names[0]} of {', '.join(names)}; another with wrt (--wrt)",)
-    return Arguments(positional, named, key, notes)
+    return Arguments(positional, named, key, False, notes)
 
 
 def refuse_bad_input(x: Tensor) -> None:
@@ -170,6 +170,10 @@ def has_embedding(model: Callable[..., object]) -> bool:
     return isinstance(model, nn.Module) and any(
         isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules()
     )
+
+
+def _takes_tokens(model: Callable[..., object], ids: Tensor) -> bool:
+    return has_embedding(model) and not ids.is_complex() and ids.dtype != torch.bool
 
 
 def _cast(v: Any, dtype: torch.dtype, device: torch.device) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from isometry.jacobian.modules import TABLES
 from isometry.jacobian.randomness import MASK_SEED, one_mask
 
+_MAPPINGS = (dict, OrderedDict, defaultdict)  # PyTorch keeps hooks in the second
 _one_at_a_time = threading.RLock()
 _spare_generator = np.random.MT19937(0)
 
@@ -123,10 +125,10 @@ def _held_still(
 
 @contextmanager
 def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back every attribute of the modules: flags, caches written in forward, weight lists."""
+    """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
     scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
     tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    tables += [v for t in tables for v in t.values() if type(v) is dict]
+    tables += [v for t in tables for v in t.values() if type(v) in _MAPPINGS]
     lists = [(v, list(v)) for t in tables for v in t.values() if type(v) is list]
     before = [(t, dict(t)) for t in tables]
     try:

@@ -12,10 +12,10 @@ from torch.nn.parameter import is_lazy
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
 from isometry.jacobian.context import measuring
-from isometry.jacobian.modules import TABLES, modules_of, named, unwrap
+from isometry.jacobian.modules import TABLES, modules_of, named, names, unwrap
 from isometry.jacobian.outputs import chosen_output
 from isometry.jacobian.randomness import restart
-from isometry.jacobian.section import Section, first_embedding
+from isometry.jacobian.section import Section, from_embedding
 from isometry.jacobian.selection import Selection
 
 PureFunction = Callable[[Tensor], Tensor]
@@ -49,6 +49,7 @@ class Network:
     ) -> None:
         self.model = unwrap(model)
         self.modules = modules_of(self.model)
+        _refuse_quantised(self.model, self.modules)
         self.selection = selection or Selection()
         self.arguments = arguments.read(self.model, x, self.selection.wrt)
         self.notes = list(self.arguments.notes)
@@ -77,7 +78,7 @@ class Network:
         fixed = self.arguments.cast(dtype, device)
         section = self._section
         with lent:
-            if fixed.key is None and (section is None or section.start is None):
+            if fixed.are_tokens and (section is None or section.start is None):
                 section = self._from_embedding(fixed, section)
             whole = fixed.chosen
             if section is not None and section.start:
@@ -105,14 +106,13 @@ class Network:
 
     def _from_embedding(self, fixed: arguments.Arguments, section: Section | None) -> Section:
         """Begin at the output of the embedding: token ids have no derivative."""
-        found = first_embedding(self.model, fixed)
-        if found is None:
-            arguments.refuse_bad_input(fixed.chosen)
-            raise InputError("no embedding layer ran on these token ids")
-        note = f"token ids have no derivative: differentiated by the output of {found[0]!r}"
+        found = from_embedding(self.model, fixed, section.stop if section else None)
+        if found is None or found.start is None:
+            raise InputError("no embedding layer ran on these token ids: nothing to differentiate")
+        note = f"token ids have no derivative: differentiated by the output of {found.start[0]!r}"
         if note not in self.notes:
             self.notes.append(note)
-        return Section(found, section.stop if section else None, embedding=True)
+        return found
 
     def _read(self, y: object) -> Tensor:
         if type(y) is not Tensor or self.selection.output is not None or y.is_complex():
@@ -122,6 +122,20 @@ class Network:
         if self._at_output is not None:
             y = selection.pick(y, self._at_output, "the output")
         return y
+
+
+def _refuse_quantised(model: Callable[..., object], modules: Sequence[nn.Module]) -> None:
+    """Rounded weights and activations have no derivative, only a straight-through stand-in."""
+    for m in modules:
+        kind = type(m)
+        if "quant" in kind.__module__ and (
+            "quantized" in kind.__module__ or "Fake" in kind.__name__
+        ):
+            name = next((k for k, v in names(model).items() if v is m), "")
+            raise MeasurementError(
+                f"the layer {name!r} ({kind.__name__}) is quantised: rounding has no derivative; "
+                "measure the network before it is quantised"
+            )
 
 
 class _LentWeights:

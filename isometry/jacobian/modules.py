@@ -39,14 +39,17 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
     return model
 
 
+def names(model: Callable[..., object]) -> dict[str, nn.Module]:
+    """Return the submodules by name; none for a function."""
+    return dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+
+
 def named(model: Callable[..., object], name: str) -> nn.Module:
     """Return the submodule of that name; names the nearest ones where there is none."""
-    names: dict[str, nn.Module] = {}
-    if isinstance(model, nn.Module):
-        names = dict(model.named_modules())
-    if name in names:
-        return names[name]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or list(names)[1:4]
+    known = names(model)
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[1:4]
     listed = ", ".join(map(repr, near)) or "none: it is a function, not a module"
     raise InputError(f"the network has no layer named {name!r}; near it: {listed}")
 

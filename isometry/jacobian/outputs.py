@@ -33,6 +33,8 @@ def _follow(y: object, path: str) -> object:
     whole = y
     for key in path.split("."):
         items = _items(y)
+        if key.startswith("-") and key[1:].isdecimal():  # counted from the end
+            key = str(len(items) + int(key)) if isinstance(y, (tuple, list)) else key
         if key not in items:
             raise InputError(f"the output has no part {path!r}: {_listed(whole)}")
         y = items[key]

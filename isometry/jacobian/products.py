@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.errors import MeasurementError, MemoryBudgetError
 from isometry.jacobian.function import call
-from isometry.jacobian.routes import AD_ERRORS, CentralDifference, Ladder, Route
+from isometry.jacobian.routes import CentralDifference, Ladder, Route
 
 if TYPE_CHECKING:
     from isometry.jacobian.operator import Jacobian
+
+_LONGEST = 120  # characters of PyTorch's own words in a note
 
 
 class Products:
@@ -60,7 +62,7 @@ class Products:
                 if route not in self._made:
                     self._made[route] = route(self.f, self.x)
                 return self._made[route](block).detach()
-            except (InputError, MeasurementError, *AD_ERRORS) as e:
+            except Exception as e:  # whatever PyTorch raises where a route does not apply
                 reason = first_line(e.__cause__ or e)
                 if out_of_memory(e):
                     raise MemoryBudgetError(
@@ -72,8 +74,9 @@ class Products:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """Return the first line of what an exception says, cut where it is long."""
+    text = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError
@@ -29,20 +31,20 @@ class Section:
     ----------
     start, stop : (str, Module), optional
         Where it begins and ends; by default the network's own input and output.
-    embedding : bool
-        Begin at the *output* of `start`, at its first call: for token ids.
+    embedding_call : int, optional
+        Begin at the *output* of `start`, at this one of its calls: for token ids.
     """
 
     start: tuple[str, nn.Module] | None = None
     stop: tuple[str, nn.Module] | None = None
-    embedding: bool = False
+    embedding_call: int | None = None
 
     def entry(self, model: Callable[..., object], arguments: Arguments) -> Tensor:
         """Return the tensor that enters the section when the network runs as it is."""
         entered: list[Tensor] = []
         calls: list[str] = []
 
-        def count(name: str) -> _Hook:
+        def counting(name: str) -> _Hook:
             return lambda *_: calls.append(name)
 
         def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -53,28 +55,30 @@ class Section:
 
         with ExitStack() as hooks:
             for name, module in self._ends():
-                hooks.enter_context(_removed(module.register_forward_pre_hook(count(name))))
+                hooks.enter_context(_removed(module.register_forward_pre_hook(counting(name))))
             if self.start:
-                hooks.enter_context(self._at_start(catch_output if self.embedding else catch))
+                hooks.enter_context(
+                    self._at_start(catch if self.embedding_call is None else catch_output)
+                )
             arguments.call(model, None)
-        for name, _ in () if self.embedding else self._ends():
+        for name, _ in self._ends() if self.embedding_call is None else ():
             _refuse_unless_once(name, calls.count(name) // (1 + (self.start == self.stop)))
         if not self.start:
             return arguments.chosen
         if not entered:
             raise InputError(f"the layer {self.start[0]!r} takes no floating tensor: name another")
-        return entered[0].detach()
+        return entered[self.embedding_call or 0].detach()
 
     def run(self, model: Callable[..., object], arguments: Arguments, x: Tensor) -> object:
         """Run the network with `x` entering the section; return what leaves it."""
         left: list[object] = []
-        waiting = [x]
+        calls = count()
 
         def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return _replaced(args, kwargs, waiting.pop()) if waiting else None
+            return _replaced(args, kwargs, x)
 
         def replace(_m: nn.Module, _a: object, _out: object) -> Tensor | None:
-            return waiting.pop() if waiting else None
+            return x if next(calls) == self.embedding_call else None
 
         def leave(_m: nn.Module, _a: object, out: object) -> None:
             left.append(out)
@@ -82,7 +86,9 @@ class Section:
 
         with ExitStack() as hooks:
             if self.start:
-                hooks.enter_context(self._at_start(replace if self.embedding else enter))
+                hooks.enter_context(
+                    self._at_start(enter if self.embedding_call is None else replace)
+                )
             if self.stop:
                 hooks.enter_context(_removed(self.stop[1].register_forward_hook(leave)))
             try:
@@ -96,7 +102,7 @@ class Section:
     def _at_start(self, hook: _Hook) -> AbstractContextManager[None]:
         assert self.start is not None
         module = self.start[1]
-        if self.embedding:
+        if self.embedding_call is not None:
             return _removed(module.register_forward_hook(hook))
         return _removed(module.register_forward_pre_hook(hook, with_kwargs=True))
 
@@ -107,14 +113,21 @@ def _refuse_unless_once(name: str, calls: int) -> None:
         raise InputError(f"the layer {name!r} {times} in one forward pass: name one that runs once")
 
 
-def first_embedding(
-    model: Callable[..., object], arguments: Arguments
-) -> tuple[str, nn.Module] | None:
-    """Return the embedding layer that runs first when the network is called."""
+def from_embedding(
+    model: Callable[..., object], arguments: Arguments, stop: tuple[str, nn.Module] | None
+) -> Section | None:
+    """Return the section that begins where the chosen token ids are embedded.
+
+    Among the embeddings that run, the first that is given these very ids; else the first.
+    """
     ran: list[tuple[str, nn.Module]] = []
+    given: list[int] = []
+    ids = arguments.chosen.flatten()
 
     def note(name: str) -> _Hook:
-        def hook(module: nn.Module, *_: object) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], _: object) -> None:
+            if any(isinstance(v, Tensor) and torch.equal(v.flatten(), ids) for v in args[:1]):
+                given.append(len(ran))
             ran.append((name, module))
 
         return hook
@@ -125,7 +138,11 @@ def first_embedding(
             if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
                 hooks.enter_context(_removed(module.register_forward_hook(note(name))))
         arguments.call(model, None)
-    return ran[0] if ran else None
+    if not ran:
+        return None
+    chosen = given[0] if given else 0
+    before = [module for _, module in ran[:chosen]]
+    return Section(ran[chosen], stop, embedding_call=before.count(ran[chosen][1]))
 
 
 @contextmanager

@@ -39,6 +39,11 @@ class Selection:
     stop: str | None = None
     train_mode: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("wrt", "output", "at"):
+            if isinstance(value := getattr(self, name), int):  # a position, not yet as text
+                object.__setattr__(self, name, str(value))
+
     def positions(self) -> tuple[Index | None, Index | None]:
         """Return the indices that `at` takes of the output and of the input."""
         if self.at is None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from isometry.errors import InputError, MeasurementError
+from isometry.errors import MeasurementError
 from isometry.jacobian.function import PureFunction, call, weights_not_finite
 from isometry.jacobian.products import Products
-from isometry.jacobian.routes import AD_ERRORS, LoopedGradient
+from isometry.jacobian.routes import LoopedGradient
 from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Steps of the central difference, relative to the input: a network may bend on any scale.
 _STEPS = tuple(10.0**-k for k in (6, 5, 7, 4, 8, 3, 9, 2, 10, 1, 11, 12, 13))
 _ROUNDING = 20.0  # rounding noise of one forward pass, in units of eps times the output
+_TOSSES = 10  # forward passes that must agree where random numbers are drawn
 _JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
 
 
@@ -52,8 +53,7 @@ def self_check(
     tolerance = _tolerance(jacobian)
     vectors = _Vectors(jacobian, seed)
     with jacobian.session() as s:
-        y = call(s.f, s.x).detach()
-        repeatable = _distance(call(s.f, s.x).detach(), y) <= tolerance
+        repeatable = _repeatable(s, tolerance)
         jv, jtu = _products(s, jacobian, vectors)
         if jv is None and jtu is None:
             return SelfCheck(repeatable, None, None, None, False, ("ISO305",)), ""
@@ -77,6 +77,8 @@ def self_check(
     if difference is None and loop is not None and not loop <= tolerance:
         failures.append("ISO306")
         suspect = suspect or "reverse"
+    if not (kink or failures or any(t is not None and t.any() for t in (jv, jtu))):
+        failures.append("ISO307")
     if difference is None and jacobian.dtype in (torch.float16, torch.bfloat16):
         failures.append("ISO304")
     check = SelfCheck(repeatable, adjoint, against_dense, difference, kink, tuple(failures), loop)
@@ -112,6 +114,17 @@ class _Vectors:
         self.direction = draw(*jacobian.x.shape)
 
 
+def _repeatable(s: Products, tolerance: float) -> bool:
+    """Whether passes agree: two of them, and more where random numbers are drawn.
+
+    A coin that is tossed can fall the same way twice.
+    """
+    before = torch.get_rng_state()
+    y = call(s.f, s.x).detach()
+    passes = 1 if torch.equal(torch.get_rng_state(), before) else _TOSSES
+    return all(_distance(call(s.f, s.x).detach(), y) <= tolerance for _ in range(passes))
+
+
 def _products(
     s: Products, jacobian: Jacobian, vectors: _Vectors
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -134,7 +147,7 @@ def _loop_error(s: Products, vectors: _Vectors, jtu: Tensor | None) -> float | N
         return None
     try:
         alone = LoopedGradient(s.f, s.x)(vectors.u[-1:])
-    except (InputError, MeasurementError, *AD_ERRORS):
+    except Exception:  # whatever PyTorch raises where this route does not apply
         return None
     return _distance(jtu[-1:], alone)
 
@@ -185,12 +198,12 @@ def _difference_error(
     best, settled = math.inf, False
     with jacobian.network.held_still(jacobian.device):
         f, x = _in_double(jacobian, at)
-        v, u = vectors.v[0].to(x), vectors.u.to(x).flatten(1)
+        v, u = vectors.v[0].to(x), vectors.u.to(x).reshape(2, -1)
         # Where only reverse mode exists, ⟨u, ·⟩ of both sides is compared.
         if jv is not None:
             expected = size_of = jv[0].to(x)
         elif jtu is not None:
-            expected, size_of = jtu.to(x).flatten(1) @ v.flatten(), jtu.to(x)
+            expected, size_of = jtu.to(x).reshape(2, -1) @ v.flatten(), jtu.to(x)
         else:
             return None
         size = _norm(size_of)
@@ -217,13 +230,14 @@ def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
     try:
         f, _ = jacobian.network.function(torch.float64, jacobian.device)
         call(f, x)
-    except (InputError, MeasurementError, *AD_ERRORS):
+    except Exception:  # the network runs in its own precision only
         return jacobian.f, at
     return f, x
 
 
 def _tolerance(jacobian: Jacobian) -> float:
-    return 20 * math.sqrt(torch.finfo(jacobian.dtype).eps)
+    # In float64 too, some networks compute a part of themselves in float32.
+    return max(20 * math.sqrt(torch.finfo(jacobian.dtype).eps), 2e-6)
 
 
 def _difference_tolerance(jacobian: Jacobian) -> float:

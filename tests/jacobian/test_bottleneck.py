@@ -54,7 +54,7 @@ def test_dead_units_of_a_relu_chain_are_counted(chain, depth, seed):
         h = layer(h)
         if isinstance(layer, nn.ReLU):
             alive = min(alive, int((h > 0).sum()))
-    J = Jacobian(net, x)
+    J = Jacobian(net, x, self_check=False)
     assert bottleneck(J).alive == alive
     assert bottleneck(J).width == 24
     # Generic square weights between masks lose no more than the smallest mask.
@@ -138,7 +138,7 @@ def test_a_network_doubling_its_paths_at_every_layer_is_counted_exactly():
 
     x = torch.tensor([[-1.0, 2.0, 3.0]], dtype=torch.float64)
     assert caps(f, x)[0] == 3
-    assert caps(f, x)[1] >= rank(Jacobian(f, x))
+    assert caps(f, x)[1] >= rank(Jacobian(f, x, self_check=False))
 
 
 # ------------------------------------------------------------------ property: an upper bound
@@ -195,6 +195,6 @@ def test_the_bound_is_never_below_the_true_rank(names, widths, batch, seed):
             x = LAYERS[name](x @ weight(i, x.shape[-1]))
         return x
 
-    J = Jacobian(net, torch.randn(batch, 5, generator=g, dtype=torch.float64))
+    J = Jacobian(net, torch.randn(batch, 5, generator=g, dtype=torch.float64), self_check=False)
     found = bottleneck(J)
     assert rank(J) <= found.alive <= found.width <= min(J.shape)

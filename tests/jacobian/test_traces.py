@@ -315,3 +315,30 @@ def test_functions_over_a_network_leave_it_alone(wrap):
     assert report.trustworthy
     assert net.training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class HookingItself(nn.Module):
+    """Installs a hook on its layer at its first call, as some libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.seen = []
+        self.installed = False
+
+    def forward(self, x):
+        if not self.installed:
+            self.layer.register_forward_hook(lambda m, a, out: self.seen.append(out))
+            self.installed = True
+        self.seen.clear()
+        self.layer(x)
+        return torch.stack(self.seen).sum(0)
+
+
+def test_hooks_that_forward_installs_are_taken_off_again():
+    torch.manual_seed(0)
+    net = HookingItself()
+    x = torch.randn(1, 3)
+    isometry.analyze(net, x)
+    assert not net.layer._forward_hooks
+    torch.testing.assert_close(net(x), net.layer(x))

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from isometry.errors import LoadError, RefusedError
+from isometry.example import example_inputs
 from isometry.load import Format, huggingface, load_model, sniff
-from isometry.load.example import example_inputs
 from tests.load.hostile import Calls
 
 _SMALL = {

@@ -149,12 +149,12 @@ def test_float32_has_a_higher_floor(chain):
 def test_a_jacobian_of_zeros_is_refused():
     with pytest.raises(MeasurementError, match=r"does not depend on the input .* \(J = 0\)"):
         exact(Jacobian(lambda x: x.detach() + 1, torch.ones(1, 3), self_check=False))
-    with pytest.raises(MeasurementError, match="every unit may be dead"):
+    with pytest.raises(MeasurementError, match="dead units"):
         exact(Jacobian(nn.ReLU(), -torch.ones(1, 3)))
 
 
 def test_an_output_that_ignores_the_input_is_refused():
-    with pytest.raises(MeasurementError, match=r"\(J = 0\)"):
+    with pytest.raises(MeasurementError, match="J = 0"):
         exact(Jacobian(lambda x: torch.ones(2, dtype=x.dtype), torch.ones(1, 3)))
 
 

@@ -16,7 +16,7 @@ from isometry.jacobian.routes.ladder import Ladder
 from isometry.jacobian.routes.looped_gradient import LoopedGradient
 from isometry.jacobian.routes.pullback import Pullback
 from isometry.jacobian.routes.pushforward import Pushforward
-from isometry.jacobian.routes.route import AD_ERRORS, Route
+from isometry.jacobian.routes.route import Route
 
 REVERSE: tuple[type[Route], ...] = (Pullback, BatchedGradient, LoopedGradient)
 FORWARD: tuple[type[Route], ...] = (
@@ -27,7 +27,6 @@ FORWARD: tuple[type[Route], ...] = (
 )
 
 __all__ = [
-    "AD_ERRORS",
     "FORWARD",
     "REVERSE",
     "BatchedGradient",

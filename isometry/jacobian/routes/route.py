@@ -9,9 +9,6 @@ from torch import Tensor
 
 from isometry.jacobian.function import PureFunction
 
-# What PyTorch raises where a derivative rule is missing or a transform does not apply.
-AD_ERRORS = (RuntimeError, NotImplementedError, TypeError, ValueError)
-
 
 class Route(ABC):
     """Products with the Jacobian of one function at one point.

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 _TOKENS = 16
 _SAMPLES = 8000  # half a second of sound
 
 
-def example_inputs(model: nn.Module, *, seed: int = 0) -> dict[str, torch.Tensor] | None:
+def example_inputs(model: object, *, seed: int = 0) -> dict[str, torch.Tensor] | None:
     """Return keyword arguments for one call of a Hugging Face model, or None for another.
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : object
         Any module; what it takes is read from its ``config`` and ``main_input_name``.
     seed : int
         For the numbers drawn.

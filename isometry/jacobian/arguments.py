@@ -202,4 +202,5 @@ def _dtype(x: Tensor) -> str:
 
 
 def _describe(x: object) -> str:
-    return f"an empty {type(x).__name__}" if x in ((), [], {}) else type(x).__name__
+    empty = isinstance(x, (tuple, list, Mapping)) and not x
+    return f"an empty {type(x).__name__}" if empty else type(x).__name__

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ import torch.utils.checkpoint as checkpointing
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from isometry.jacobian.modules import TABLES
+from isometry.jacobian.modules import all_plain, own_attributes
 from isometry.jacobian.randomness import MASK_SEED, one_mask
 
 _MAPPINGS = (dict, OrderedDict, defaultdict)  # PyTorch keeps hooks in the second
@@ -75,7 +75,7 @@ def _changes(modules: Sequence[nn.Module], device: torch.device, train_mode: boo
             f"measured in evaluation mode: {len(modal)} layers that behave differently in training "
             f"({type(modal[0]).__name__}, ...) were in training mode"
         )
-    if any("ttention" in type(m).__name__ for m in modules):
+    if any("ttention" in kind.__name__ for kind in set(map(type, modules))):
         found.append("attention runs on the plain kernel: fused ones have no second derivative")
     if device.type == "cpu" and any(isinstance(m, nn.LSTM) for m in modules):
         found.append("the LSTM runs without oneDNN, whose kernel has no forward-mode derivative")
@@ -97,51 +97,78 @@ def _held_still(
 ) -> Iterator[None]:
     with ExitStack() as stack:
         enter = stack.enter_context
-        enter(_random_state_kept(device))
-        enter(torch.inference_mode(False))
-        enter(torch.enable_grad())
-        enter(torch.autocast(device.type, enabled=False))
-        # The fused attention kernels have no forward-mode and no second derivative.
-        enter(sdpa_kernel(SDPBackend.MATH))
-        enter(_attention_fast_path_off())
-        enter(_full_precision())
-        enter(_checkpointing_off(changes))
-        if "torch._dynamo" in sys.modules:
-            enter(_compilation_off())
-        if any(isinstance(m, nn.RNNBase) for m in modules):
-            enter(_differentiable_recurrence(device))
-        enter(_attributes_kept(modules))
-        enter(_contents_kept(modules))
-        enter(_differentiable_experts(modules))
+        if torch.is_inference_mode_enabled():
+            enter(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            enter(torch.enable_grad())
+        if torch.is_autocast_enabled(device.type):
+            enter(torch.autocast(device.type, enabled=False))
+        enter(_full_precision(device))
+        if train_mode or not all_plain(modules):
+            _hold_all(enter, modules, device, changes)
         if train_mode:
             enter(one_mask())
-        for m in modules:
-            if m.training is not train_mode:  # the flag itself: eval() may be overridden
-                m.training = train_mode
-            if getattr(m, "_compiled_call_impl", None) is not None:
-                m._compiled_call_impl = None
+        enter(_modes_kept(modules, train_mode))
         yield
+
+
+def _hold_all(
+    enter: Callable[[AbstractContextManager[None]], None],
+    modules: Sequence[nn.Module],
+    device: torch.device,
+    changes: list[str],
+) -> None:
+    """Hold still what the code of a network may do beyond plain layers."""
+    enter(_random_state_kept(device))
+    # The fused attention kernels have no forward-mode and no second derivative.
+    enter(sdpa_kernel(SDPBackend.MATH))
+    enter(_attention_fast_path_off())
+    enter(_checkpointing_off(changes))
+    if "torch._dynamo" in sys.modules:
+        enter(_compilation_off())
+    if any(isinstance(m, nn.RNNBase) for m in modules):
+        enter(_differentiable_recurrence(device))
+    enter(_attributes_kept(modules))
+    enter(_contents_kept(modules))
+    enter(_differentiable_experts(modules))
+    for m in modules:
+        if getattr(m, "_compiled_call_impl", None) is not None:
+            m._compiled_call_impl = None
+
+
+@contextmanager
+def _modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> Iterator[None]:
+    # The flag itself: eval() may be overridden and do more.
+    changed = [m for m in modules if m.training is not train_mode]
+    for m in changed:
+        m.training = train_mode
+    try:
+        yield
+    finally:
+        for m in changed:
+            m.training = not train_mode
 
 
 @contextmanager
 def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
-    scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
-    tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    tables += [v for t in tables for v in t.values() if type(v) in _MAPPINGS]
+    tables: list[Any] = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    inner = [v for t in tables for v in t.values() if type(v) in _MAPPINGS]
+    empty = [v for v in inner if not v]  # most of them: hooks that nobody has
     lists = [(v, list(v)) for t in tables for v in t.values() if type(v) is list]
-    before = [(t, dict(t)) for t in tables]
+    before = [(t, dict(t)) for t in (*tables, *filter(None, inner))]
     try:
         yield
     finally:
         for items, kept_items in lists:
             items[:] = kept_items
+        for table in empty:
+            if table:
+                table.clear()
         for table, kept in before:
             if list(table) != list(kept):  # order counts: it is that of the state dict
                 table.clear()
             table.update(kept)
-        for m, training in scripted:
-            m.training = training
 
 
 @contextmanager
@@ -167,9 +194,7 @@ def _loose(modules: Sequence[nn.Module]) -> Iterator[Any]:
     for m in modules:
         if isinstance(m, torch.jit.ScriptModule):
             continue
-        for name, own in vars(m).items():
-            if name in TABLES:
-                continue
+        for own in own_attributes(m).values():
             if isinstance(own, np.ndarray):
                 yield own
             elif isinstance(own, (list, tuple, dict)):
@@ -219,19 +244,22 @@ def _differentiable_recurrence(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    # TF32 keeps ten bits of mantissa and is on by default for convolutions on GPUs. Not by
-    # allow_tf32: reading that raises once the user has set the newer flags.
+def _full_precision(device: torch.device) -> Iterator[None]:
+    # TF32 keeps ten bits of mantissa and is on by default for convolutions on GPUs; oneDNN has
+    # the like on CPUs. Not by allow_tf32: reading that raises once the user has set newer flags.
     backends: Any = torch.backends
-    places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    places = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    if device.type == "cuda":
+        places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     before = [place.fp32_precision for place in places]
+    lowered = [(p, was) for p, was in zip(places, before, strict=True) if was != "ieee"]
     try:
-        for place in places:
+        for place, _ in lowered:
             place.fp32_precision = "ieee"
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        for place, was in lowered:
+            place.fp32_precision = was
 
 
 class _Unchecked:

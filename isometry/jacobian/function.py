@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
 from isometry.jacobian.context import measuring
-from isometry.jacobian.modules import TABLES, modules_of, named, names, unwrap
+from isometry.jacobian.modules import modules_of, named, names, own_attributes, unwrap
 from isometry.jacobian.outputs import chosen_output
 from isometry.jacobian.randomness import restart
 from isometry.jacobian.section import Section, from_embedding
@@ -138,6 +139,12 @@ def _refuse_quantised(model: Callable[..., object], modules: Sequence[nn.Module]
             )
 
 
+def _rounds(kind: type) -> bool:
+    return "quantized" in kind.__module__ or (
+        "quant" in kind.__module__ and "Fake" in kind.__name__
+    )
+
+
 class _LentWeights:
     """While entered, the model's slots hold fixed weights and fresh copies of its buffers.
 
@@ -152,8 +159,10 @@ class _LentWeights:
         fixed: dict[int, Tensor] = {}
         self._weights = _slots([m._parameters for m in modules], fixed, dtype, device)
         self._buffers = _slots([m._buffers for m in modules], fixed, dtype, device)
-        own = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-        self._buffers += _slots(own, fixed, dtype, device)
+        for m in modules:
+            if not isinstance(m, torch.jit.ScriptModule):
+                own = [k for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
+                self._buffers += _slots([vars(m)], fixed, dtype, device, own) if own else []
 
     def __enter__(self) -> None:
         # All that can fail comes before the first slot is touched.
@@ -174,13 +183,17 @@ _Slots = dict[str, Tensor | None]
 
 
 def _slots(
-    tables: Sequence[Any], fixed: dict[int, Tensor], dtype: torch.dtype, device: torch.device
+    tables: Sequence[Any],
+    fixed: dict[int, Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
+    names: Sequence[str] | None = None,
 ) -> list[tuple[_Slots, str, Tensor]]:
     """List the filled slots with their replacements; tensors that are shared stay shared."""
     found = []
     for table in tables:
-        for name, own in table.items():
-            if isinstance(own, Tensor) and name not in TABLES:
+        for name in table if names is None else names:
+            if (own := table[name]) is not None:
                 if id(own) not in fixed:
                     fixed[id(own)] = _fixed(name, own, dtype, device)
                 found.append((table, name, fixed[id(own)]))
@@ -194,11 +207,16 @@ def call(f: PureFunction, x: Tensor) -> Tensor:
     except (InputError, MeasurementError):
         raise
     except RecursionError as e:
-        raise InputError("the network's forward recurses without end") from e
+        raise InputError(
+            "the network's forward recurses without end, or deeper than Python's limit of "
+            f"{sys.getrecursionlimit()} calls"
+        ) from e
     except (Exception, SystemExit) as e:  # the user's own code may raise anything
         text = (str(e).strip().splitlines() or ["no message"])[0]
         if isinstance(e, TypeError) and "required positional argument" in text:
             text += "; give every argument, by name: {'name': tensor} (--input name=FILE)"
+        elif "more than 1 value per channel" in text:
+            text += "; in training mode a batch is one input: give one (--input) with several rows"
         raise InputError(
             f"the network raised {type(e).__name__} on an input of shape {tuple(x.shape)}: {text}"
         ) from e

@@ -7,14 +7,26 @@ import functools
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
 
 from isometry.errors import InputError
 
-TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
+_TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
+# Layers whose forward is one known operation: it keeps, draws and switches nothing.
+_PLAIN = {
+    *(nn.Sequential, nn.Identity, nn.Flatten, nn.Unflatten, nn.Linear),
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU),
+    *(nn.Mish, nn.Tanh, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign),
+    *(nn.Softmax, nn.LogSoftmax),
+}
+_CONTAINERS = (list, tuple, dict)
 _FARTHEST = 4  # containers and closures between a function and its modules
 _MOST = 1000  # items looked at in one container, which may be a data set
 
@@ -50,8 +62,22 @@ def named(model: Callable[..., object], name: str) -> nn.Module:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[1:4]
-    listed = ", ".join(map(repr, near)) or "none: it is a function, not a module"
-    raise InputError(f"the network has no layer named {name!r}; near it: {listed}")
+    listed = f"near it: {', '.join(map(repr, near))}" if near else "it has no layers with names"
+    raise InputError(f"the network has no layer named {name!r}; {listed}")
+
+
+def own_attributes(module: nn.Module) -> dict[str, object]:
+    """Return what a module keeps as plain attributes, beside PyTorch's own tables."""
+    table = vars(module)
+    return {name: table[name] for name in table.keys() - _TABLES}
+
+
+def all_plain(modules: Sequence[nn.Module]) -> bool:
+    """Whether every module is one of PyTorch's plain layers, with nothing added to it."""
+    return set(map(type, modules)) <= _PLAIN and not any(
+        m._forward_hooks or m._forward_pre_hooks or m._compiled_call_impl or "forward" in vars(m)
+        for m in modules
+    )
 
 
 def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
@@ -71,7 +97,7 @@ def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
         if isinstance(part, nn.Module):
             found[part] = None
             depth = -1
-        pending += [(inner, depth + 1) for inner in _parts(part)]
+        pending += [(inner, depth + 1) for inner in _parts(part) if inner is not None]
     return tuple(found)
 
 
@@ -79,8 +105,8 @@ def _parts(whole: object) -> Iterable[object]:
     if isinstance(whole, nn.Module):
         if isinstance(whole, torch.jit.ScriptModule):
             return whole.children()
-        own = (v for k, v in vars(whole).items() if k not in TABLES)
-        return [*whole._modules.values(), *(v for v in own if isinstance(v, (list, tuple, dict)))]
+        kept = [v for v in own_attributes(whole).values() if isinstance(v, _CONTAINERS)]
+        return [*whole._modules.values(), *kept]
     if isinstance(whole, dict):
         return list(itertools.islice(whole.values(), _MOST))
     if isinstance(whole, (list, tuple, set)):

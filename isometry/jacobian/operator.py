@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.jacobian.culprit import where_not_finite
 from isometry.jacobian.function import (
     Network,
     call,
@@ -136,7 +137,8 @@ class Jacobian:
             raise MeasurementError(
                 weights_not_finite(self.network.model)
                 or f"the output is not finite at this input ({count_bad(y)} of {y.numel()} "
-                "values): look for overflow, or a division or logarithm at zero"
+                f"values){self._where_not_finite()}: look for overflow, or a division or logarithm "
+                "at zero, or try another input"
             )
         if y.numel() == 0:
             raise InputError(f"the output has no elements: its shape is {tuple(y.shape)}")
@@ -288,9 +290,15 @@ class Jacobian:
                     f"({failure})"
                 )
             self._notes += changed
+        if own in (torch.float16, torch.bfloat16) and self.x.dtype != own:
+            self._notes.append(f"measured in {_name(self.x.dtype)}, with weights of {_name(own)}")
         if name := self.network.output_name:
             self._notes.append(f"measured the output {name!r}")
         return y
+
+    def _where_not_finite(self) -> str:
+        with self.network.held_still(self.device):
+            return where_not_finite(self.network.model, self.f, self.x)
 
     def _linearise(self, dtype: torch.dtype) -> Tensor:
         """Set f, x and the first reverse route that can be made; return f(x)."""

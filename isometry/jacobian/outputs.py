@@ -23,25 +23,28 @@ def chosen_output(y: object, path: str | None) -> tuple[Tensor, str]:
     name = ""
     if path is not None:
         y, name = _follow(y, path), path
+    whole = y
     while not isinstance(y, Tensor):
-        key, y = _default(y)
+        key, y = _default(y, whole)
         name = f"{name}.{key}" if name else key
     return _real(y), name
 
 
 def _follow(y: object, path: str) -> object:
-    whole = y
+    found: list[str] = []
     for key in path.split("."):
         items = _items(y)
         if key.startswith("-") and key[1:].isdecimal():  # counted from the end
             key = str(len(items) + int(key)) if isinstance(y, (tuple, list)) else key
         if key not in items:
-            raise InputError(f"the output has no part {path!r}: {_listed(whole)}")
+            inside = f"{'.'.join(found)!r} is" if found else "the network returned"
+            raise InputError(f"the output has no part {path!r}: {inside} {describe(y)}")
         y = items[key]
+        found.append(key)
     return y
 
 
-def _default(y: object) -> tuple[str, object]:
+def _default(y: object, whole: object) -> tuple[str, object]:
     items = _items(y)
     usual = [k for k in _USUAL if isinstance(items.get(k), Tensor)]
     floating = [k for k, v in items.items() if isinstance(v, Tensor) and v.is_floating_point()]
@@ -49,7 +52,7 @@ def _default(y: object) -> tuple[str, object]:
     for key in (*usual, *floating, *others):
         return key, items[key]
     raise InputError(
-        f"the network returned {describe(y)}, expected a tensor: "
+        f"the network returned {describe(whole)}, expected a tensor: "
         "wrap it so that forward returns the tensor to be measured"
     )
 
@@ -83,10 +86,6 @@ def _real(y: Tensor) -> Tensor:
     return y
 
 
-def _listed(y: object) -> str:
-    return f"the network returned {describe(y)}"
-
-
 def describe(y: object) -> str:
     """Describe an output in words: its type and what it holds."""
     if y is None:
@@ -96,7 +95,8 @@ def describe(y: object) -> str:
     items = _items(y)
     kind = type(y).__name__
     if not items:
-        return f"an empty {kind}" if y in ((), [], {}) else f"a value of type {kind}"
+        empty = isinstance(y, (tuple, list, Mapping))
+        return f"an empty {kind}" if empty else f"a value of type {kind}"
     return f"a {kind} holding " + ", ".join(f"{k}: {_shape(v)}" for k, v in list(items.items())[:8])
 
 

@@ -74,13 +74,13 @@ def pick(t: Tensor, index: Index, name: str) -> Tensor:
     """Return ``t[index]``, or say which shape the index does not fit."""
     try:
         found = t[index]
-    except (IndexError, TypeError) as e:
+    except (IndexError, TypeError, ValueError) as e:
         raise InputError(
-            f"at: {_written(index)} does not fit {name} of shape {tuple(t.shape)}"
+            f"at: {_written(index)!r} does not fit {name} of shape {tuple(t.shape)}: {e}"
         ) from e
     if found.numel() == 0:
         raise InputError(
-            f"at: {_written(index)} leaves nothing of {name} of shape {tuple(t.shape)}"
+            f"at: {_written(index)!r} leaves nothing of {name} of shape {tuple(t.shape)}"
         )
     return found
 

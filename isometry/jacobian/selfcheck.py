@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from isometry.errors import MeasurementError
+from isometry.jacobian.culprit import where_not_finite
 from isometry.jacobian.function import PureFunction, call, weights_not_finite
 from isometry.jacobian.products import Products
 from isometry.jacobian.routes import LoopedGradient
@@ -92,9 +93,15 @@ def refuse_not_finite(jacobian: Jacobian, *parts: Tensor) -> None:
             bad = int((~torch.isfinite(part)).sum())
             raise MeasurementError(
                 weights_not_finite(jacobian.network.model)
-                or f"the Jacobian is not finite at this input ({bad} of {part.numel()} entries): "
-                "look for overflow, or a square root, norm or logarithm at zero"
+                or f"the Jacobian is not finite at this input ({bad} of {part.numel()} entries)"
+                f"{_where_not_finite(jacobian)}: look for overflow, or a square root, norm or "
+                "logarithm at zero, or try another input"
             )
+
+
+def _where_not_finite(jacobian: Jacobian) -> str:
+    with jacobian.session() as s:
+        return where_not_finite(jacobian.network.model, s.f, s.x)
 
 
 class _Vectors:

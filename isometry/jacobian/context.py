@@ -44,8 +44,8 @@ def measuring(
 ) -> Iterator[list[str]]:
     """Hold a network still while it is measured on `device`, and leave it without a trace.
 
-    Gives the list of what had to be changed, in words for the report. Entered again for the
-    same modules, it has nothing left to do.
+    Gives a list that fills with what turns out to be changed only when the network runs, in
+    words for the report. Entered again for the same modules, it has nothing left to do.
     """
     held = _held.get()
     if held is not None and held.modules and held.modules == modules:
@@ -53,7 +53,7 @@ def measuring(
         return
     # One measurement at a time: weights are lent to the model and some flags are global.
     with _one_at_a_time:
-        changes = _changes(modules, device, train_mode)
+        changes: list[str] = []
         token = _held.set(_Held(modules, changes))
         try:
             with _held_still(modules, device, train_mode, changes):
@@ -62,8 +62,10 @@ def measuring(
             _held.reset(token)
 
 
-def _changes(modules: Sequence[nn.Module], device: torch.device, train_mode: bool) -> list[str]:
-    """List what the context is about to change that can change numbers."""
+def changes_for(
+    modules: Sequence[nn.Module], device: torch.device, *, train_mode: bool = False
+) -> list[str]:
+    """List what the context would change now that can change numbers, in words for the report."""
     found = []
     if train_mode:
         found.append(

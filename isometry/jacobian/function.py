@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
-from isometry.jacobian.context import measuring
+from isometry.jacobian.context import changes_for, measuring
 from isometry.jacobian.modules import modules_of, named, names, own_attributes, unwrap
 from isometry.jacobian.outputs import chosen_output
 from isometry.jacobian.randomness import restart
@@ -66,6 +66,10 @@ class Network:
     def held_still(self, device: torch.device) -> Any:
         """Return the measurement context for this network."""
         return measuring(self.modules, device, train_mode=self.selection.train_mode)
+
+    def changes(self, device: torch.device) -> list[str]:
+        """Return what the measurement context will change, in words for the report."""
+        return changes_for(self.modules, device, train_mode=self.selection.train_mode)
 
     def function(self, dtype: torch.dtype, device: torch.device) -> tuple[PureFunction, Tensor]:
         """Return x ↦ y with detached weights in a precision, and the point x itself.

@@ -275,6 +275,7 @@ class Jacobian:
     def _prepare(self, dtype: torch.dtype | None) -> Tensor:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
         own = _dtype_of(self.network.model, self.network.arguments.chosen)
+        self._notes += self.network.changes(self.device)
         with self.network.held_still(self.device) as changed:
             try:
                 y = self._linearise(wanted)

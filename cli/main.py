@@ -121,6 +121,8 @@ def _explain(error: Exception) -> int:
         return _say(f"error: {error}", ExitCode.UNTRUSTWORTHY)
     if isinstance(error, IsometryError):
         return _say(f"error: {error}", ExitCode.USAGE)
+    if isinstance(error, RecursionError):  # our own code goes nowhere so deep
+        return _say("error: the network is nested deeper than Python follows", ExitCode.USAGE)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _say("error: cannot write the results: no space left", ExitCode.USAGE)
     reason = (str(error).splitlines() or [""])[0]

@@ -41,7 +41,7 @@ class Subject:
     check_itself: bool
 
     def __post_init__(self) -> None:
-        for name, value in (("MODEL", self.path), *(("--input", f) for f in self.inputs)):
+        for name, value in self._names():
             if value == "":
                 raise click.UsageError(f"{name} is an empty name: is a variable not set?")
         if self.path is None and self.reference is None:
@@ -56,6 +56,17 @@ class Subject:
             raise click.UsageError("--input-key names an array of --input FILE: give one such file")
         if len(self.inputs) > 1 and not all(_name_of(f) for f in self.inputs):
             raise click.UsageError("several inputs need names: --input x=a.npy --input mask=b.npy")
+
+    def _names(self) -> list[tuple[str, str | None]]:
+        return [
+            ("MODEL", self.path),
+            *(("--input", f) for f in self.inputs),
+            ("--wrt", self.wrt),
+            ("--output", self.output),
+            ("--start", self.start),
+            ("--stop", self.stop),
+            ("--at", self.at),
+        ]
 
     @property
     def input_files(self) -> tuple[str, ...]:

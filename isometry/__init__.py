@@ -27,6 +27,7 @@ from isometry.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from isometry.analysis import analyze, check, spectrum
+    from isometry.coverage import check_architecture
     from isometry.jacobian import Jacobian
 else:
     # What needs torch waits until it is asked for: torch takes seconds, reports and rules do not.
@@ -34,6 +35,7 @@ else:
         "analyze": "isometry.analysis",
         "check": "isometry.analysis",
         "spectrum": "isometry.analysis",
+        "check_architecture": "isometry.coverage",
         "Jacobian": "isometry.jacobian",
     }
     # Importing the module isometry.spectrum bound its name, which is that of the function.
@@ -50,6 +52,7 @@ __all__ = [
     "analyze",
     "check",
     "spectrum",
+    "check_architecture",
     "Jacobian",
     "Report",
     "Spectrum",

@@ -167,7 +167,7 @@ def check(
     NotIsometricError
         With the verdict and the first fix as its message, and the report attached.
     MeasurementError
-        If the measurement cannot be trusted.
+        If the measurement cannot be trusted; the report is attached where there is one.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def check(
         raise InputError(f"the lowest passing score must lie in [0, 1], got {min_score}")
     report = analyze(model, x, **options)
     if not report.trustworthy:
-        raise MeasurementError(f"{report.verdict.reason}; {report.findings[0].fix}")
+        raise MeasurementError(f"{report.verdict.reason}; {report.findings[0].fix}", report)
     if not passes(report, min_score):
         raise NotIsometricError(failure(report, min_score), report)
     return report
@@ -222,7 +222,7 @@ def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spe
     """
     report = analyze(model, x, **options)
     if not report.trustworthy:
-        raise MeasurementError(report.verdict.reason)
+        raise MeasurementError(report.verdict.reason, report)
     return report.spectrum
 
 
@@ -294,10 +294,16 @@ def _measure(
     for i, x in enumerate(inputs):
         with explained_shape(model):
             jacobian = Jacobian(
-                model, x, **asdict(selection), dtype=precision, device=place, self_check=False
+                model,
+                x,
+                **asdict(selection),
+                dtype=precision,
+                device=place,
+                memory=memory,
+                self_check=False,
             )
             share = _share(progress, i, len(inputs))
-            m, check = _trusted(jacobian, check_itself, seed, memory=memory, progress=share)
+            m, check = _trusted(jacobian, check_itself, seed, progress=share)
         measured.append(m)
         jacobians.append(jacobian)
         checks += [check] if check else []
@@ -309,7 +315,7 @@ def _measure(
             )
     if not check_itself:
         notes.append("the self-check was switched off: wrong derivatives would go unnoticed")
-    if any(c.difference_error is None for c in checks):
+    if any(c.difference_error is None and c.passed for c in checks):
         notes.append(
             "finite differences cannot tell whether the derivative is right: it is below their "
             "rounding noise, or they do not converge; the other tests of the self-check ran"

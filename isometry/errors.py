@@ -42,7 +42,17 @@ class RefusedError(LoadError):
 
 
 class MeasurementError(IsometryError):
-    """The network cannot be measured, or its numbers cannot be trusted."""
+    """The network cannot be measured, or its numbers cannot be trusted.
+
+    Attributes
+    ----------
+    report : Report or None
+        The numbers that cannot be trusted; None where nothing could be measured.
+    """
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class TheoryError(IsometryError, ValueError):

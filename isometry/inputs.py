@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -212,9 +213,16 @@ def explained_shape(model: Callable[..., Any]) -> Iterator[None]:
         yield
     except InputError as e:
         expected = _expected_shape(model)
-        if not expected or not isinstance(e.__cause__, RuntimeError):
+        cause = e.__cause__
+        if not (
+            expected and isinstance(cause, RuntimeError) and re.search("shape|size", str(cause))
+        ):
             raise
-        raise InputError(f"{e}; the first layer takes inputs of shape {expected}") from e
+        sizes = ",".join(map(str, expected))
+        raise InputError(
+            f"{e}; the first layer takes inputs of shape {expected}: give such an input, or "
+            f"--shape {sizes} (shape=...)"
+        ) from e
 
 
 def _expected_shape(model: Callable[..., Any]) -> tuple[int, ...]:

@@ -168,6 +168,19 @@ def test_a_score_asked_for_is_the_only_gate():
     assert isometry.check(shrinking(), min_score=score / 2).verdict.status == "FAIL"
 
 
+def test_check_attaches_the_report_of_a_measurement_that_cannot_be_trusted():
+    def hides(x):
+        return x * x.detach()
+
+    for measure in (isometry.check, isometry.spectrum):
+        with pytest.raises(MeasurementError, match="disagree") as e:
+            measure(hides, torch.ones(1, 4))
+        assert e.value.report.verdict.status == "WITHHELD"
+    with pytest.raises(MeasurementError, match="not finite") as e:
+        isometry.check(lambda x: x / 0, torch.ones(1, 4))
+    assert e.value.report is None
+
+
 @pytest.mark.parametrize("min_score", [-0.1, 1.1, math.nan, math.inf])
 def test_an_impossible_gate_is_refused(min_score):
     with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):

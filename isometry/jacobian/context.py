@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
@@ -21,10 +20,9 @@ import torch.utils.checkpoint as checkpointing
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from isometry.jacobian.modules import all_plain, own_attributes
+from isometry.jacobian.modules import MAPPINGS, all_plain, own_attributes
 from isometry.jacobian.randomness import MASK_SEED, one_mask
 
-_MAPPINGS = (dict, OrderedDict, defaultdict)  # PyTorch keeps hooks in the second
 _one_at_a_time = threading.RLock()
 _spare_generator = np.random.MT19937(0)
 
@@ -73,9 +71,9 @@ def changes_for(
             f"fixed, dropout frozen to one mask (seed {MASK_SEED})"
         )
     elif modal := [m for m in modules if m.training and _depends_on_mode(m)]:
+        kinds = sorted({type(m).__name__ for m in modal})
         found.append(
-            f"measured in evaluation mode: {len(modal)} layers that behave differently in training "
-            f"({type(modal[0]).__name__}, ...) were in training mode"
+            f"{', '.join(kinds)} measured in evaluation mode, not in training mode as given"
         )
     if any("ttention" in kind.__name__ for kind in set(map(type, modules))):
         found.append("attention runs on the plain kernel: fused ones have no second derivative")
@@ -155,9 +153,11 @@ def _modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> Iterator[None
 def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
     tables: list[Any] = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    inner = [v for t in tables for v in t.values() if type(v) in _MAPPINGS]
+    own = [v for m in modules for v in own_attributes(m).values()]
+    inner = [t[name] for t in tables for name in MAPPINGS if name in t]
+    inner += [v for v in own if isinstance(v, dict)]
     empty = [v for v in inner if not v]  # most of them: hooks that nobody has
-    lists = [(v, list(v)) for t in tables for v in t.values() if type(v) is list]
+    lists = [(v, list(v)) for v in own if type(v) is list]
     before = [(t, dict(t)) for t in (*tables, *filter(None, inner))]
     try:
         yield
@@ -193,15 +193,12 @@ def _contents_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _loose(modules: Sequence[nn.Module]) -> Iterator[Any]:
-    for m in modules:
-        if isinstance(m, torch.jit.ScriptModule):
-            continue
-        for own in own_attributes(m).values():
-            if isinstance(own, np.ndarray):
-                yield own
-            elif isinstance(own, (list, tuple, dict)):
-                items = own.values() if isinstance(own, dict) else own
-                yield from (v for v in items if isinstance(v, (torch.Tensor, np.ndarray)))
+    for own in (v for m in modules for v in own_attributes(m).values()):
+        if isinstance(own, np.ndarray):
+            yield own
+        elif isinstance(own, (list, tuple, dict)):
+            items = own.values() if isinstance(own, dict) else own
+            yield from (v for v in items if isinstance(v, (torch.Tensor, np.ndarray)))
 
 
 @contextmanager

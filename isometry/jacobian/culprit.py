@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -27,30 +27,43 @@ def where_not_finite(model: Callable[..., object], f: PureFunction, x: Tensor) -
     str
         To be put into a message; empty where no layer can be named.
     """
+    try:
+        return _traced(model, f, x.detach().requires_grad_())
+    except Exception:  # whatever stops PyTorch here, the message does without the name
+        return ""
+
+
+def _traced(model: Callable[..., object], f: PureFunction, x: Tensor) -> str:
     seen: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> Callable[..., None]:
         def hook(_m: nn.Module, _a: object, out: object) -> None:
             if isinstance(out, Tensor) and out.is_floating_point():
-                seen.append((name, out))
+                seen.append((repr(name), out))
 
         return hook
 
-    try:
-        with ExitStack() as hooks:
-            for name, module in names(model).items():
-                if name and next(module.children(), None) is None:
-                    hooks.callback(module.register_forward_hook(note(name)).remove)
-            y = f(x.detach().requires_grad_())
-        for name, out in seen:
-            if not torch.isfinite(out).all():
-                return f", first in the output of {name!r}"
-        gradients = torch.autograd.grad(y.sum(), [t for _, t in seen], allow_unused=True)
-    except Exception:  # whatever stops PyTorch here, the message does without the name
-        return ""
+    with ExitStack() as hooks:
+        for name, module in names(model).items():
+            if name and next(module.children(), None) is None:
+                hooks.callback(module.register_forward_hook(note(name)).remove)
+        y = f(x)
+    for name, out in seen:
+        if not torch.isfinite(out).all():
+            return f", first in the output of {name}"
+    tensors = [x, *(out for _, out in seen)]
+    gradients = torch.autograd.grad(y.sum(), tensors, allow_unused=True)
+    return _between([name for name, _ in seen], gradients)
+
+
+def _between(layers: list[str], gradients: Sequence[Tensor | None]) -> str:
+    """Name the layers around the last gradient that is not finite; the first is the input's."""
     bad = [i for i, g in enumerate(gradients) if g is not None and not torch.isfinite(g).all()]
-    last = bad[-1] if bad else -1
-    if last + 1 >= len(seen):
-        return f", behind the output of {seen[last][0]!r}" if bad else ""
-    before = f"the outputs of {seen[last][0]!r} and" if bad else "the input and the output of"
-    return f", between {before} {seen[last + 1][0]!r}"
+    if not (bad and layers):
+        return ""
+    last = bad[-1]
+    if last == len(layers):
+        return f", behind the output of {layers[-1]}"
+    if last == 0:
+        return f", between the input and the output of {layers[0]}"
+    return f", between the outputs of {layers[last - 1]} and {layers[last]}"

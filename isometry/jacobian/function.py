@@ -164,9 +164,8 @@ class _LentWeights:
         self._weights = _slots([m._parameters for m in modules], fixed, dtype, device)
         self._buffers = _slots([m._buffers for m in modules], fixed, dtype, device)
         for m in modules:
-            if not isinstance(m, torch.jit.ScriptModule):
-                own = [k for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
-                self._buffers += _slots([vars(m)], fixed, dtype, device, own) if own else []
+            own = [k for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
+            self._buffers += _slots([vars(m)], fixed, dtype, device, own) if own else []
 
     def __enter__(self) -> None:
         # All that can fail comes before the first slot is touched.

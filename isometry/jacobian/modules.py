@@ -15,6 +15,7 @@ from torch import nn
 from isometry.errors import InputError
 
 _TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
+MAPPINGS = [k for k, v in vars(nn.Module()).items() if isinstance(v, dict)]  # and its tables
 # Layers whose forward is one known operation: it keeps, draws and switches nothing.
 _PLAIN = {
     *(nn.Sequential, nn.Identity, nn.Flatten, nn.Unflatten, nn.Linear),
@@ -68,6 +69,8 @@ def named(model: Callable[..., object], name: str) -> nn.Module:
 
 def own_attributes(module: nn.Module) -> dict[str, object]:
     """Return what a module keeps as plain attributes, beside PyTorch's own tables."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}
     table = vars(module)
     return {name: table[name] for name in table.keys() - _TABLES}
 

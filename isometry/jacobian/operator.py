@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.jacobian.attention import AttentionTables
 from isometry.jacobian.culprit import where_not_finite
 from isometry.jacobian.function import (
     Network,
@@ -31,6 +32,8 @@ from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
+
+Progress = Callable[[float], None]
 
 # One vector of a block holds a few intermediate tensors of the network at a time.
 _TENSORS_ALIVE = 4
@@ -77,6 +80,8 @@ class Jacobian:
         otherwise the network's own (a note says so).
     device : torch.device, optional
         By default the device of the model's first parameter.
+    memory : int, optional
+        Bytes that the measurement may use; by default half of the device's memory.
     self_check : bool
         Whether to test the derivative before the first product.
 
@@ -96,6 +101,8 @@ class Jacobian:
         or if it returns no tensor.
     MeasurementError
         If a parameter or the output is not finite, or the output has no derivative.
+    MemoryBudgetError
+        If attention over so many positions does not fit on the plain kernel.
 
     Examples
     --------
@@ -120,6 +127,7 @@ class Jacobian:
         train_mode: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        memory: int | None = None,
         self_check: bool = True,
     ) -> None:
         selection = Selection(wrt, output, at, start, stop, train_mode)
@@ -131,6 +139,7 @@ class Jacobian:
         self.reverse = Ladder(REVERSE, "Jᵀu")
         self.forward = Ladder(FORWARD, "J v")
         self._notes: list[str] = []
+        self._memory = memory
         self._check = None if self_check else _UNCHECKED
         y = self._prepare(dtype)
         if not torch.isfinite(y).all():
@@ -157,6 +166,10 @@ class Jacobian:
         routes = [note for ladder in (self.reverse, self.forward) if (note := ladder.note())]
         return [*self.network.notes, *self._notes, *routes]
 
+    def note(self, text: str) -> None:
+        """Add to the notes."""
+        self._notes.append(text)
+
     def __matmul__(self, v: Tensor) -> Tensor:
         """Return J V for V of shape (n,) or (..., n, k)."""
         m, n = self.shape
@@ -173,15 +186,13 @@ class Jacobian:
         with self.session() as s:
             return _unblocked(s.pull(block.reshape(-1, *self.output_shape)), n, u)
 
-    def dense(
-        self, *, memory: int | None = None, progress: Callable[[float], None] | None = None
-    ) -> Tensor:
+    def dense(self, *, memory: int | None = None, progress: Progress | None = None) -> Tensor:
         """Return J as an (m, n) tensor, computed in blocks of rows or of columns.
 
         Parameters
         ----------
         memory : int, optional
-            Bytes that may be used; by default half of the device's memory.
+            Bytes that may be used; by default those given to the operator.
         progress : callable, optional
             Called with the fraction done, in (0, 1], after each block.
 
@@ -194,19 +205,31 @@ class Jacobian:
         """
         budget = self._checked_budget(memory)
         self._ensure_verified()
-        m, n = self.shape
         with self.session() as s:
-            by_rows = self._by_rows(s)
-            width = self._block_width(s, budget, by_rows)
-            jac = torch.empty(m, n, dtype=self.dtype, device=self.device)
-            if by_rows:
-                for i, rows in _blocks(s.pull, m, self.output_shape, jac, width):
-                    jac[i : i + len(rows)] = rows.reshape(-1, n)
-                    _tell(progress, (i + len(rows)) / m)
-            else:
-                for i, columns in _blocks(s.push, n, self.x.shape, jac, width):
-                    jac[:, i : i + len(columns)] = columns.reshape(-1, m).T
-                    _tell(progress, (i + len(columns)) / n)
+            if self._by_rows(s):
+                try:
+                    return self._rows(s, budget, progress)
+                except MeasurementError:
+                    if not self.reverse.exhausted:
+                        raise
+            return self._columns(s, budget, progress)
+
+    def _rows(self, s: Products, budget: int, progress: Progress | None) -> Tensor:
+        m, n = self.shape
+        jac = torch.empty(m, n, dtype=self.dtype, device=self.device)
+        width = self._block_width(s, budget, m)
+        for i, rows in _blocks(s.pull, m, self.output_shape, jac, width):
+            jac[i : i + len(rows)] = rows.reshape(-1, n)
+            _tell(progress, (i + len(rows)) / m)
+        return jac
+
+    def _columns(self, s: Products, budget: int, progress: Progress | None) -> Tensor:
+        m, n = self.shape
+        jac = torch.empty(m, n, dtype=self.dtype, device=self.device)
+        width = self._block_width(s, budget, n)
+        for i, columns in _blocks(s.push, n, self.x.shape, jac, width):
+            jac[:, i : i + len(columns)] = columns.reshape(-1, m).T
+            _tell(progress, (i + len(columns)) / n)
         return jac
 
     def as_linear_operator(self) -> LinearOperator:
@@ -276,6 +299,7 @@ class Jacobian:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
         own = _dtype_of(self.network.model, self.network.arguments.chosen)
         self._notes += self.network.changes(self.device)
+        self._reserve_attention(own, torch.empty(0, dtype=wanted).element_size())
         with self.network.held_still(self.device) as changed:
             try:
                 y = self._linearise(wanted)
@@ -301,6 +325,23 @@ class Jacobian:
         with self.network.held_still(self.device):
             return where_not_finite(self.network.model, self.f, self.x)
 
+    def _reserve_attention(self, own: torch.dtype, itemsize: int) -> None:
+        """Look before leaping: on the plain kernel attention takes positions² memory a head."""
+        self._attention = AttentionTables(self.network, own, self.device)
+        needed = self._attention.fixed(itemsize) + self._attention.per_vector(itemsize)
+        budget = self._budget()
+        if needed > budget:
+            raise MemoryBudgetError(
+                f"attention needs {format_size(needed)} on the plain kernel, the one that can be "
+                f"differentiated, more than the {format_size(budget)} allowed: give a shorter "
+                f"sequence, or allow it with --memory {format_size(1.1 * needed, '')}"
+            )
+        if needed > budget / 4:
+            self._notes.append(f"attention takes {format_size(needed)} on the plain kernel")
+
+    def _budget(self) -> int:
+        return default_budget(self.device) if self._memory is None else self._memory
+
     def _linearise(self, dtype: torch.dtype) -> Tensor:
         """Set f, x and the first reverse route that can be made; return f(x)."""
         self.f, self.x = self.network.function(dtype, self.device)
@@ -319,7 +360,7 @@ class Jacobian:
                 return made.y.detach()
 
     def _checked_budget(self, memory: int | None) -> int:
-        budget = default_budget(self.device) if memory is None else memory
+        budget = self._budget() if memory is None else memory
         m, n = self.shape
         # J itself and the copy that the singular value routine overwrites.
         needed = 2 * m * n * self.x.element_size()
@@ -337,8 +378,11 @@ class Jacobian:
             return False
         return self.shape[0] <= self.shape[1] or not s.pushes_exactly()
 
-    def _block_width(self, s: Products, budget: int, by_rows: bool) -> int:
-        vectors = min(self.shape[0 if by_rows else 1], _WIDEST_BLOCK)
+    def _block_width(self, s: Products, budget: int, total: int) -> int:
+        vectors = min(total, _WIDEST_BLOCK)
+        if tables := self._attention.per_vector(self.x.element_size()):
+            left = budget - self._attention.fixed(self.x.element_size())
+            vectors = max(1, min(vectors, left // tables))
         per_element = _TENSORS_ALIVE * self.x.element_size()
         if vectors * per_element * _USUAL_GROWTH * max(self.shape) <= budget:
             return vectors
@@ -352,7 +396,7 @@ class Jacobian:
                 f"{product} needs a tensor of shape ({rows},) or (..., {rows}, k), got {came}"
             )
         v = v.detach().to(self.device, self.dtype)
-        return v if v.ndim == 1 else v.transpose(-2, -1)
+        return v if v.ndim == 1 else v.transpose(-2, -1).contiguous()
 
 
 class TransposedJacobian:
@@ -384,7 +428,7 @@ def _unblocked(rows: Tensor, size: int, like: Tensor) -> Tensor:
     return rows.reshape(*like.shape[:-2], like.shape[-1], size).transpose(-2, -1)
 
 
-def _tell(progress: Callable[[float], None] | None, fraction: float) -> None:
+def _tell(progress: Progress | None, fraction: float) -> None:
     if progress is not None:
         progress(fraction)
 

@@ -160,7 +160,8 @@ def _call(target: Any, options: dict[str, Any], reference: str) -> Any:
         if isinstance(target, type) and isinstance(error, TypeError) and "__init__()" in str(error):
             raise LoadError(
                 f"{show(reference)} is a class, and calling it failed: {_said(error)}; "
-                "pass its arguments, or name a function that returns the model"
+                "pass its arguments as --kwargs (kwargs=...), or name a function that returns the "
+                "model"
             ) from error
         raise LoadError(f"{show(reference)} failed: {_said(error)}") from error
 

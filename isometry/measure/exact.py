@@ -77,7 +77,7 @@ def exact(
         full = Bottleneck(len(values), len(values))
         caps = full if values[-1] > floor else bottleneck(jacobian)
         if caps.alive < np.count_nonzero(values > floor):
-            jacobian.notes.append("the structure's bound on the rank was contradicted and ignored")
+            jacobian.note("the structure's bound on the rank was contradicted and ignored")
             caps = full
     resolved = values[: caps.alive]
     resolved = resolved[resolved > floor]

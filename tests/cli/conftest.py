@@ -88,8 +88,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "cli_nets.py").write_text(NETS)
+    shutil.copy(Path(__file__).with_name("networks.py"), tmp_path)
     yield tmp_path
-    sys.modules.pop("cli_nets", None)
+    for name in ("cli_nets", "networks"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -20,32 +20,6 @@ class Gadget:
 # --- model files -------------------------------------------------------------------------
 
 
-def test_a_missing_file_is_named(refused):
-    refused(2, r"nope\.pt does not exist", "analyze", "nope.pt")
-
-
-def test_an_empty_file_is_named(refused, place):
-    (place / "model.pt").touch()
-    refused(2, r"model\.pt is empty \(0 bytes\)", "analyze", "model.pt")
-
-
-def test_a_truncated_zip_is_named_with_its_size(refused, model, place):
-    whole = (place / model).read_bytes()
-    (place / model).write_bytes(whole[:-200])
-    words = rf"model\.pt is cut off: {len(whole) - 200} bytes came.*fetch or save the file again"
-    refused(2, words, "analyze", model)
-
-
-def test_a_text_file_is_no_model(refused, place):
-    (place / "notes.txt").write_text("the network is very good\n")
-    refused(2, r"notes\.txt is a text file: that is not a model file", "analyze", "notes.txt")
-
-
-def test_a_web_page_is_a_failed_download(refused, place):
-    (place / "model.pt").write_text("<!DOCTYPE html><html><body>404</body></html>")
-    refused(2, "HTML page: the download failed", "analyze", "model.pt")
-
-
 @pytest.mark.parametrize("trust", [(), ("--samples", "2")])
 def test_a_pickle_with_a_gadget_is_refused_and_not_run(trust, refused, place):
     (place / "plain.pt").write_bytes(pickle.dumps(Gadget()))
@@ -66,11 +40,6 @@ def test_a_pickle_with_a_gadget_is_refused_and_not_run(trust, refused, place):
     assert not (place / "canary").exists()
 
 
-def test_the_canary_of_the_gadget_test_sings(place):
-    pickle.loads(pickle.dumps(Gadget()))
-    assert (place / "canary").exists()
-
-
 def test_a_gadget_given_as_input_is_refused_and_not_run(refused, model, place):
     torch.save(Gadget(), "x.pt")
     refused(2, "refused", "analyze", model, "--input", "x.pt")
@@ -79,24 +48,9 @@ def test_a_gadget_given_as_input_is_refused_and_not_run(refused, model, place):
     assert not (place / "canary").exists()
 
 
-def test_a_state_dict_alone_has_no_architecture(refused):
-    torch.save(nn.Linear(8, 8).state_dict(), "weights.pt")
-    words = r"weights only \(state dict, 2 tensors\).*pass --model pkg\.module:factory"
-    refused(2, words, "analyze", "weights.pt")
-
-
 def test_weights_of_another_network_are_refused(refused):
     torch.save(nn.Linear(4, 4).state_dict(), "weights.pt")
     refused(2, r"weights\.pt", "analyze", "weights.pt", "--model", "cli_nets:linear")
-
-
-def test_nan_weights_are_named(refused, model):
-    layer = nn.Linear(8, 8)
-    layer.weight.data[0, 0] = float("nan")
-    torch.save(nn.Sequential(layer), model)
-    words = r"'0\.weight' has 1 NaN or infinite values of 64: the file is damaged or training"
-    refused(3, words, "analyze", model)
-    refused(3, words, "check", model)
 
 
 def test_a_folder_is_no_model_file(refused, place):
@@ -195,19 +149,12 @@ def test_an_unknown_key_is_answered_with_those_there_are(refused, model):
             "returned a dict holding name: str, n: int, expected a tensor",
         ),
         ("('x', 3)", 2, r"returned a tuple holding 0: str, 1: int, expected a tensor"),
-        ("None", 2, "returned None, expected a tensor: wrap it"),
         ("'hello'", 2, "returned a value of type str, expected a tensor"),
-        ("x.detach().numpy()", 2, "the network raised|returned a value of type ndarray"),
-        ("x[:, :0]", 2, r"the output has no elements: its shape is \(1, 0\)"),
         ("[][1]", 2, r"the network raised IndexError on an input of shape \(1, 8\): list index"),
-        ("s.forward(x)", 2, "the network's forward recurses without end"),
         ("sys.exit(0)", 2, "called exit|SystemExit"),
         ("sys.exit(3)", 2, "called exit|SystemExit"),
-        ("torch.ones(1, 8)", 3, "the output does not depend on the input differentiably"),
-        ("x.detach()", 3, "the output does not depend on the input .*forward may detach"),
         ("0 * s.layer(x)", 3, "the output does not depend on the input"),
         ("x.round()", 3, "the output does not depend on the input"),
-        ("x.argmax(1)", 3, "the output is int64, which has no derivative: return the logits"),
         ("x * float('nan')", 3, r"the output is not finite at this input \(8 of 8 values\)"),
         ("x / 0", 3, "the output is not finite at this input"),
         ("x.to(torch.complex64)", 3, "the output is complex"),
@@ -250,7 +197,6 @@ def test_a_wrong_derivative_withholds_the_verdict(command, code, finding, isomet
     [
         (["--samples", "0"], r"'--samples': 0 is not in the range x>=1"),
         (["--samples", "many"], "'--samples': 'many' is not a valid integer"),
-        (["--device", "gpu"], "unknown device 'gpu': choose auto, cpu, cuda or cuda:N"),
         (["--device", "meta"], "cannot measure on 'meta'"),
         (
             ["--memory", "1B"],
@@ -309,11 +255,6 @@ def test_a_jacobian_too_large_for_memory_is_refused_with_its_size(refused, data)
         r".*smaller input.*--memory"
     )
     refused(2, words, "analyze", "trained.pt", "--memory", "1KB")
-
-
-def test_a_convolution_asks_for_the_size_of_its_images(refused):
-    torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)), "conv.pt")
-    refused(2, r"the first layer is Conv2d\(3, …\), so give --shape 3,H,W", "analyze", "conv.pt")
 
 
 @pytest.mark.parametrize(

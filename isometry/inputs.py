@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.example import example_inputs
 from isometry.jacobian.arguments import has_embedding, is_call, refuse_bad_kind
+from isometry.jacobian.attention import fused_kernels
 from isometry.jacobian.function import Network, call
 from isometry.jacobian.modules import unwrap
 from isometry.jacobian.selection import Selection
@@ -261,7 +262,7 @@ def _forward(
     functions = {dtype: network.function(dtype, device)[0] for dtype in precisions}
 
     def forward(rows: Tensor) -> Tensor:
-        with network.held_still(device), torch.no_grad():
+        with network.held_still(device), torch.no_grad(), fused_kernels():
             for dtype, f in functions.items():
                 try:
                     return call(f, rows.detach().to(device, dtype))

@@ -7,7 +7,7 @@ can be differentiated in every way, does, for every head.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class AttentionTables:
         with (
             network.held_still(device),
             torch.no_grad(),
-            sdpa_kernel(_FUSED),
+            fused_kernels(),
             _recorded(self.elements),
             suppress(Exception),  # what is wrong is said when the network is measured
         ):
@@ -50,6 +50,11 @@ class AttentionTables:
     def per_vector(self, itemsize: int) -> int:
         """Bytes that each vector of a block takes on its way through the widest layer."""
         return _TABLES * itemsize * max(self.elements, default=0)
+
+
+def fused_kernels() -> AbstractContextManager[None]:
+    """Let attention use its fused kernels again, for passes that are not differentiated."""
+    return sdpa_kernel(_FUSED)
 
 
 @contextmanager

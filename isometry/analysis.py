@@ -111,7 +111,7 @@ def analyze(
     """
     began = time.perf_counter()
     selection = Selection(wrt, output, at, start, stop, train_mode)
-    inputs, notes = _inputs(model, x, shape, input_scale, samples, seed, selection)
+    inputs, source, notes = _inputs(model, x, shape, input_scale, samples, seed, selection)
     m = _measure(model, inputs, selection, dtype, device, seed, memory, check_itself, progress)
     built = _read(unwrap(model))
     overall = score(m.spectrum, m.spectra)
@@ -123,7 +123,7 @@ def analyze(
     return Report(
         model=model_info or describe(model),
         input=InputInfo(
-            source=input_source or ("given" if x is not None else "Gaussian noise"),
+            source=input_source or source,
             shape=tuple(first.x.shape),
             samples=len(inputs),
             rms=m.input_variance**0.5,
@@ -267,12 +267,13 @@ def _inputs(
     samples: int,
     seed: int,
     selection: Selection,
-) -> tuple[list[Any], list[str]]:
+) -> tuple[list[Any], str, list[str]]:
     if x is None:
-        return default_inputs(model, shape, samples, scale=scale, seed=seed)
+        return *default_inputs(model, shape, samples, scale=scale, seed=seed), []
     if shape is not None:
         raise InputError("give an input or a shape, not both")
-    return single_inputs(model, x, samples, selection)
+    inputs, notes = single_inputs(model, x, samples, selection)
+    return inputs, "given", notes
 
 
 def _measure(

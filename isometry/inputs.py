@@ -105,7 +105,7 @@ def default_inputs(
     *,
     scale: float = 1.0,
     seed: int = 0,
-) -> tuple[list[Any], list[str]]:
+) -> tuple[list[Any], str]:
     """Draw inputs for a network: Gaussian noise, or token ids where it begins with an embedding.
 
     A Hugging Face model is asked what it takes.
@@ -114,21 +114,21 @@ def default_inputs(
     -------
     inputs : list
         Each with a batch dimension of one.
-    notes : list of str
-        What was drawn where that is not plain.
+    source : str
+        What was drawn, in words for the report.
     """
     inner = unwrap(model)
     if shape is None and samples > 0 and example_inputs(inner) is not None:
         drawn = [example_inputs(inner, seed=seed + i) for i in range(samples)]
         sizes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in (drawn[0] or {}).items())
-        return drawn, [f"made up the inputs that its configuration asks for: {sizes}"]
+        return drawn, f"random, as its configuration asks: {sizes}"
     given = (shape,) if isinstance(shape, int) else shape
     vocabulary = _vocabulary(inner)
     if vocabulary:
         ids = _token_ids(vocabulary, tuple(given or (_TOKENS,)), samples, seed)
-        return _one_by_one(ids), [f"random token ids of shape {tuple(ids.shape[1:])}"]
+        return _one_by_one(ids), "random token ids"
     known = tuple(given) if given is not None else infer_shape(inner)
-    return _one_by_one(gaussian_inputs(known, samples, scale=scale, seed=seed)), []
+    return _one_by_one(gaussian_inputs(known, samples, scale=scale, seed=seed)), "Gaussian noise"
 
 
 def _one_by_one(x: Tensor) -> list[Tensor]:

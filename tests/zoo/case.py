@@ -49,6 +49,9 @@ class Case:
         its message must contain.
     quick : bool
         Whether the case belongs to the subset that runs on every change.
+    own_mask : bool
+        The operator freezes other random numbers than PyTorch draws from the same seed: only
+        the function that it differentiates can be the truth.
     tolerance : float
         Relative to the largest entry of J; wider than 1e-6 only with the reason in `why`.
     why : str
@@ -62,6 +65,7 @@ class Case:
     requires: str = ""
     refused: str = ""
     quick: bool = True
+    own_mask: bool = False
     tolerance: float = 1e-6
     why: str = ""
 

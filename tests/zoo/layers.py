@@ -46,7 +46,7 @@ def _arguments(layer: nn.Module) -> dict:
 
 
 ACTIVATIONS.add("nn.PReLU, one slope a channel", lambda: nn.PReLU(12), (2, 12))
-ACTIVATIONS.add("nn.RReLU, train mode", nn.RReLU, (2, 12), train_mode=True)
+ACTIVATIONS.add("nn.RReLU, train mode", nn.RReLU, (2, 12), train_mode=True, own_mask=True)
 ACTIVATIONS.add("nn.ReLU(inplace=True)", lambda: nn.ReLU(inplace=True), (2, 12))
 ACTIVATIONS.add("nn.Softmax2d", nn.Softmax2d, (1, 4, 3, 3))
 ACTIVATIONS.add(
@@ -134,8 +134,8 @@ for _dims, _pool in {2: nn.FractionalMaxPool2d, 3: nn.FractionalMaxPool3d}.items
     )
     POOLING.add(
         f"nn.{_pool.__name__}, random places",
-        lambda pool=_pool: pool(2, output_size=2),
-        _BY_DIM[_dims],
+        lambda pool=_pool: pool(2, output_size=3),
+        (1, 2, *[9] * _dims),
         refused=RANDOM,
         why="draws its places in eval mode too",
     )
@@ -187,14 +187,14 @@ NORMS.add("nn.LayerNorm, two dimensions", lambda: nn.LayerNorm((4, 6), bias=Fals
 NORMS.add("nn.RMSNorm", lambda: nn.RMSNorm(6), (2, 6))
 NORMS.add("nn.GroupNorm", lambda: nn.GroupNorm(2, 4), (1, 4, 5))
 NORMS.add("nn.LocalResponseNorm", lambda: nn.LocalResponseNorm(2, alpha=0.5), (1, 4, 3, 3))
-NORMS.add("nn.CrossMapLRN2d", lambda: nn.CrossMapLRN2d(3, alpha=0.5), (1, 4, 3, 3))
-NORMS.add(
-    "nn.CrossMapLRN2d, even size",
-    lambda: nn.CrossMapLRN2d(2, alpha=0.5),
-    (1, 4, 3, 3),
-    refused=CUT,
-    why="PyTorch's own backward takes another window than its forward",
-)
+for _name, _size in {"nn.CrossMapLRN2d": 3, "nn.CrossMapLRN2d, even size": 2}.items():
+    NORMS.add(
+        _name,
+        lambda size=_size: nn.CrossMapLRN2d(size, alpha=0.5),
+        (1, 4, 3, 3),
+        refused=CUT,
+        why="PyTorch's own backward takes another window than its forward",
+    )
 
 for _kind in ("Reflection", "Replication", "Circular", "Zero", "Constant"):
     for _name, _pad, _shape in _of(f"{_kind}Pad"):

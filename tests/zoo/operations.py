@@ -164,11 +164,19 @@ for _name, _op in {
     "func.grad inside forward": lambda a: torch.vmap(torch.func.grad(lambda r: r.sin().prod()))(a),
     "func.jacrev inside forward": lambda a: torch.func.jacrev(lambda r: (a @ r).sin())(a[0]),
     "func.jvp inside forward": _jvp,
-    "torch.cond": _cond,
     "data-dependent loop": _pow_by_loop,
     "NaN hidden by where": lambda a: torch.where(a > 0, a.abs().sqrt(), a),
 }.items():
-    CASES.add(_name, lambda op=_op: Op(op), (6,), quick=_name != "torch.cond")
+    CASES.add(_name, lambda op=_op: Op(op), (6,))
+
+CASES.add(
+    "torch.cond",
+    lambda: Op(_cond),
+    (6,),
+    refused=CUT,
+    quick=False,
+    why="PyTorch has no derivative of it outside of compiled code",
+)
 
 CASES.add(
     "straight-through rounding by detach",

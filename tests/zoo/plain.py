@@ -21,6 +21,23 @@ def plain(case: Case) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     Each call of f starts from the same random state and the same buffers; where a case says
     that its network computes in float32 inside, f does so in float64.
     """
+    network, run, x = _function(case)
+
+    def value(t: Tensor) -> Tensor:
+        with AllInDouble() if case.tolerance > 1e-6 else contextlib.nullcontext():
+            return run(t.clone())
+
+    return _still(network, value), x
+
+
+def bare(case: Case) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """Return (f, x) as users write it: the network called on what comes, from a known seed."""
+    _, run, x = _function(case)
+    torch.manual_seed(0)
+    return run, x
+
+
+def _function(case: Case) -> tuple[Any, Callable[[Tensor], Tensor], Tensor]:
     network, inputs = case.build(torch.float64)
     if hasattr(network, "set_experts_implementation"):
         network.set_experts_implementation("eager")  # the fused one has no float64
@@ -44,11 +61,7 @@ def plain(case: Case) -> tuple[Callable[[Tensor], Tensor], Tensor]:
                 return network(*args[:where], t, *args[where + 1 :], **kwargs)
             return network(*args, **{**kwargs, where: t})
 
-    def value(t: Tensor) -> Tensor:
-        with AllInDouble() if case.tolerance > 1e-6 else contextlib.nullcontext():
-            return selected(run(t.clone()), pick)
-
-    return _still(network, value), x.detach().double()
+    return network, lambda t: selected(run(t), pick), x.detach().double()
 
 
 def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -36,6 +36,7 @@ CASES.add(
 
 
 def _prepared() -> nn.Module:
+    torch.set_default_dtype(torch.float32)  # the observers' own; `build` puts it back
     net = nn.Sequential(quantization.QuantStub(), *_mlp(), quantization.DeQuantStub())
     net = net.float().train()
     with quiet(_DEPRECATED), quiet("Please use quant_min and quant_max"):

@@ -13,10 +13,14 @@ _STEPS = (1e-4, 1e-5, 1e-3, 1e-6, 1e-2)
 _ENOUGH = 1e-8
 
 
-def central_difference(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, float]:
-    """Return the dense Jacobian (m, n) of f at a float64 `x`, and an estimate of its error.
+def central_difference(
+    f: Callable[[Tensor], Tensor], x: Tensor, tangents: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """Return J V (m, k) of f at a float64 `x` for `tangents` (k, n), and an estimate of its error.
 
-    Central differences with Richardson extrapolation, column by column. The step is the first
+    Without tangents J itself.
+
+    Central differences with Richardson extrapolation, one column at a time. The step is the first
     of several at which two step sizes agree, or else the one at which they agree best. The
     estimate is the largest disagreement left, relative to the largest entry; it is an upper
     bound in practice, since the extrapolated value is better than either.
@@ -24,9 +28,7 @@ def central_difference(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor
     if x.dtype != torch.float64:
         raise TypeError(f"differences need float64, got {x.dtype}")
     columns, errors = [], []
-    for j in range(x.numel()):
-        v = torch.zeros(x.numel(), dtype=x.dtype)
-        v[j] = 1
+    for v in torch.eye(x.numel(), dtype=x.dtype) if tangents is None else tangents:
         column, error = directional_difference(f, x, v.reshape(x.shape))
         columns.append(column.flatten())
         errors.append(error)

@@ -100,7 +100,7 @@ def _mask():
 CASES.add("two floats, wrt by name", Two, _pair, wrt="right")
 CASES.add("two floats, wrt by index", Two, _pair, wrt="1")
 CASES.add("two floats, the first by name", Two, _pair, wrt="left")
-CASES.add("two floats without wrt", Two, _pair, refused="wrt")
+CASES.add("two floats without wrt", Two, _pair)
 CASES.add("two floats, wrt of another name", Two, _pair, wrt="middle", refused="middle|wrt")
 CASES.add("keyword arguments", Two, _named, wrt="left")
 CASES.add("keyword arguments and a mask", Two, lambda: {**_named(), "mask": _mask()}, wrt="right")

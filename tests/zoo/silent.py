@@ -81,6 +81,7 @@ for _name, _layer in {
         lambda layer=_layer: _between(layer()),
         (1, 6),
         train_mode=True,
+        own_mask=_name == "RReLU",
     )
 
 

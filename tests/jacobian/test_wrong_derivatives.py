@@ -285,6 +285,21 @@ def test_s7_in_training_mode_isometry_holds_the_buffers(iterating, central_diffe
     assert relative(J.dense(), truth) < 1e-6
 
 
+# ------------------------------------------------------------------ S8
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_s8_a_layer_whose_own_backward_is_wrong_is_refused(size, central_differences):
+    net, x = nn.CrossMapLRN2d(size, alpha=1.0, k=1.0), random(1, 4, 3, 3)
+    truth = central_differences(net, x)
+    point = x.clone().requires_grad_()
+    u = random(36)
+    by_pytorch = torch.autograd.grad(net(point).flatten(), point, u)[0].flatten()
+    assert_still_wrong("S8", by_pytorch, truth.T @ u)
+    with pytest.raises(MeasurementError, match="self-check failed.*ISO303"):
+        Jacobian(net, x).dense()
+
+
 def test_forward_and_reverse_agree_where_nothing_is_wrong(central_differences):
     # The negative control: what is asserted above is no fault of the yardstick.
     net, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).double().requires_grad_(False), random(4)

@@ -63,6 +63,7 @@ def by_differences(f: PureFunction, x: Tensor, *, seed: int = 0) -> Truth:
     tangents = torch.eye(n, dtype=x.dtype, device=x.device)
     if n > _FEW:
         tangents = gaussian(_PROBES, n, like=x, seed=seed)
+        tangents /= tangents.norm(dim=1, keepdim=True)  # a long one crosses kinks
     found = [_along(f, x, v.reshape(x.shape)) for v in tangents]
     columns = torch.stack([column for column, _ in found])
     gap, largest = max(error for _, error in found), float(columns.abs().max())

@@ -176,7 +176,7 @@ class Jacobian:
         block = self._block(v, n, "J @ V")
         self._ensure_verified()
         with self.session() as s:
-            return _unblocked(s.push(block.reshape(-1, *self.x.shape)), m, v)
+            return _unblocked(self._chunked(s, s.push, block.reshape(-1, *self.x.shape)), m, v)
 
     def rmatmul(self, u: Tensor) -> Tensor:
         """Return Jᵀ U for U of shape (m,) or (..., m, k); the same as ``J.T @ U``."""
@@ -184,7 +184,7 @@ class Jacobian:
         block = self._block(u, m, "J.T @ U")
         self._ensure_verified()
         with self.session() as s:
-            return _unblocked(s.pull(block.reshape(-1, *self.output_shape)), n, u)
+            return _unblocked(self._chunked(s, s.pull, block.reshape(-1, *self.output_shape)), n, u)
 
     def dense(self, *, memory: int | None = None, progress: Progress | None = None) -> Tensor:
         """Return J as an (m, n) tensor, computed in blocks of rows or of columns.
@@ -371,6 +371,12 @@ class Jacobian:
                 f"smaller input, or allow it with --memory {format_size(1.1 * needed, '')}"
             )
         return budget - needed
+
+    def _chunked(self, s: Products, route: Callable[[Tensor], Tensor], block: Tensor) -> Tensor:
+        width = self._block_width(s, self._budget(), len(block))
+        if len(block) <= width:
+            return route(block)
+        return torch.cat([route(block[i : i + width]) for i in range(0, len(block), width)])
 
     def _by_rows(self, s: Products) -> bool:
         """Rows where there are fewer, or where columns would be differences."""

@@ -296,7 +296,7 @@ def test_s8_a_layer_whose_own_backward_is_wrong_is_refused(size, central_differe
     u = random(36)
     by_pytorch = torch.autograd.grad(net(point).flatten(), point, u)[0].flatten()
     assert_still_wrong("S8", by_pytorch, truth.T @ u)
-    with pytest.raises(MeasurementError, match="self-check failed.*ISO303"):
+    with pytest.raises(MeasurementError, match=r"self-check failed.*ISO303"):
         Jacobian(net, x).dense()
 
 

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from isometry.jacobian.function import PureFunction
+from isometry.jacobian.routes.central_difference import along
 
-# Relative to the input; the first ones suit smooth networks in float64.
-_STEPS = (1e-4, 1e-5, 1e-3, 1e-6, 1e-2)
-_ENOUGH = 1e-8
 _FEW = 256  # inputs with more elements are probed along random directions
 _PROBES = 8
 
@@ -64,8 +62,8 @@ def by_differences(f: PureFunction, x: Tensor, *, seed: int = 0) -> Truth:
     if n > _FEW:
         tangents = gaussian(_PROBES, n, like=x, seed=seed)
         tangents /= tangents.norm(dim=1, keepdim=True)  # a long one crosses kinks
-    found = [_along(f, x, v.reshape(x.shape)) for v in tangents]
-    columns = torch.stack([column for column, _ in found])
+    found = [along(f, x, v.reshape(x.shape)) for v in tangents]
+    columns = torch.stack([column.flatten().to(x.dtype) for column, _ in found])
     gap, largest = max(error for _, error in found), float(columns.abs().max())
     return Truth(tangents, columns, gap / largest if largest > 0 else gap)
 
@@ -82,27 +80,3 @@ def gaussian(*shape: int, like: Tensor, seed: int) -> Tensor:
     """Draw the same numbers for every device."""
     g = torch.Generator(device="cpu").manual_seed(seed)
     return torch.randn(shape, generator=g, dtype=torch.float64, device="cpu").to(like)
-
-
-def _along(f: PureFunction, x: Tensor, v: Tensor) -> tuple[Tensor, float]:
-    """Return J v with the first step at which two sizes agree, or else where they agree best."""
-    scale = float(x.double().square().mean().sqrt()) or 1.0
-    best, best_error = torch.zeros(0), float("inf")
-    for relative in _STEPS:
-        h = relative * scale
-        wide, narrow = _slope(f, x, v, h), _slope(f, x, v, h / 2)
-        error = float((wide - narrow).abs().max())
-        # Below the resolution of a float32 layer, two steps agree on nothing at all.
-        vanished = best.any() and not narrow.any()
-        if not len(best) or (error < best_error and not vanished):
-            best, best_error = (4 * narrow - wide) / 3, error
-        if error <= _ENOUGH * float(narrow.abs().max()):
-            break
-    return best, best_error
-
-
-def _slope(f: PureFunction, x: Tensor, v: Tensor, h: float) -> Tensor:
-    with torch.no_grad():
-        # A copy, because the output may be a view of an input that is written to.
-        ahead = f(x + h * v).detach().to(x.dtype, copy=True)
-        return ((ahead - f(x - h * v).detach().to(x.dtype)) / (2 * h)).flatten()

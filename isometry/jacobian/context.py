@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from isometry.jacobian.modules import MAPPINGS, all_plain, own_attributes
 from isometry.jacobian.randomness import MASK_SEED, one_mask
 
+_CHANGING = (np.ndarray, torch.Generator, random.Random, np.random.Generator)
 _one_at_a_time = threading.RLock()
 _spare_generator = np.random.MT19937(0)
 
@@ -175,30 +176,51 @@ def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def _contents_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back arrays, and tensors in lists and mappings, that forward may write to.
+    """Put back arrays, generators, and tensors in lists and mappings, that forward may change.
 
     Tensors that are attributes themselves are lent as buffers are, and need no keeping.
     """
-    before = [(v, v.clone() if isinstance(v, torch.Tensor) else v.copy()) for v in _loose(modules)]
+    before = [(v, _state(v)) for v in _loose(modules)]
     try:
         yield
     finally:
         for value, kept in before:
-            if isinstance(value, torch.Tensor):
-                with torch.no_grad():
-                    if not torch.equal(value, kept):
-                        value.copy_(kept)
-            elif not np.array_equal(value, kept):
-                value[...] = kept
+            _put_back(value, kept)
 
 
 def _loose(modules: Sequence[nn.Module]) -> Iterator[Any]:
     for own in (v for m in modules for v in own_attributes(m).values()):
-        if isinstance(own, np.ndarray):
-            yield own
-        elif isinstance(own, (list, tuple, dict)):
+        if isinstance(own, (list, tuple, dict)):
             items = own.values() if isinstance(own, dict) else own
-            yield from (v for v in items if isinstance(v, (torch.Tensor, np.ndarray)))
+            yield from (v for v in items if isinstance(v, (torch.Tensor, *_CHANGING)))
+        elif isinstance(own, _CHANGING):
+            yield own
+
+
+def _state(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return value.getstate() if isinstance(value, random.Random) else value.bit_generator.state
+
+
+def _put_back(value: Any, kept: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        with torch.no_grad():
+            if not torch.equal(value, kept):
+                value.copy_(kept)
+    elif isinstance(value, np.ndarray):
+        if not np.array_equal(value, kept):
+            value[...] = kept
+    elif isinstance(value, torch.Generator):
+        value.set_state(kept)
+    elif isinstance(value, random.Random):
+        value.setstate(kept)
+    else:
+        value.bit_generator.state = kept
 
 
 @contextmanager

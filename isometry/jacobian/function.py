@@ -195,7 +195,7 @@ def _slots(
     """List the filled slots with their replacements; tensors that are shared stay shared."""
     found = []
     for table in tables:
-        for name in table if names is None else names:
+        for name in table.keys() if names is None else names:  # TorchScript's has no iterator
             if (own := table[name]) is not None:
                 if id(own) not in fixed:
                     fixed[id(own)] = _fixed(name, own, dtype, device)

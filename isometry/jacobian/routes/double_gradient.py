@@ -28,6 +28,9 @@ class DoubleGradient(Route):
             else None
         )
 
+        if self._pulled is not None and not self._pulled.requires_grad:
+            raise NotImplementedError("the gradient has no gradient of its own")
+
     def __call__(self, v: Tensor) -> Tensor:
         """Return J V."""
         if self._pulled is None:

@@ -42,7 +42,7 @@ KEYS = {
     "provenance": "version torch seed seconds",
     "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks",
     "findings": "code severity message where fix",
-    "self_check": "repeatable adjoint_error dense_error difference_error kink failures",
+    "self_check": "repeatable adjoint_error dense_error difference_error kink failures loop_error",
 }
 
 

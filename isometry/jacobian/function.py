@@ -13,11 +13,13 @@ from torch.nn.parameter import is_lazy
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
 from isometry.jacobian.context import changes_for, measuring
+from isometry.jacobian.forecast import can_expand, refuse_beyond
 from isometry.jacobian.modules import modules_of, named, names, own_attributes, unwrap
 from isometry.jacobian.outputs import chosen_output
 from isometry.jacobian.randomness import restart
 from isometry.jacobian.section import Section, from_embedding
 from isometry.jacobian.selection import Selection
+from isometry.memory import default_budget
 
 PureFunction = Callable[[Tensor], Tensor]
 
@@ -32,6 +34,8 @@ class Network:
         The argument, the positional arguments, or the named arguments of forward.
     selection : Selection
         What of it is measured.
+    memory : int, optional
+        Bytes that a forward pass may use; by default half of the device's memory.
 
     Attributes
     ----------
@@ -46,7 +50,11 @@ class Network:
     """
 
     def __init__(
-        self, model: Callable[..., Any], x: object, selection: Selection | None = None
+        self,
+        model: Callable[..., Any],
+        x: object,
+        selection: Selection | None = None,
+        memory: int | None = None,
     ) -> None:
         self.model = unwrap(model)
         self.modules = modules_of(self.model)
@@ -55,6 +63,8 @@ class Network:
         self.arguments = arguments.read(self.model, x, self.selection.wrt)
         self.notes = list(self.arguments.notes)
         self.output_name = ""
+        self.memory = memory
+        self._looked_at: set[torch.Size] = set()
         self._at_output, self._at_input = self.selection.positions()
         start, stop = (
             (name, named(self.model, name)) if name is not None else None
@@ -95,7 +105,13 @@ class Network:
         # A clone, so that tensors made in inference mode can be differentiated.
         point = (whole if inner is None else selection.pick(whole, inner, "the input")).clone()
 
+        look = device.type != "meta" and can_expand(self.modules)
+        shapes_only = self._shapes_only(dtype) if look else None
+
         def f(x: Tensor) -> Tensor:
+            if shapes_only is not None and x.shape not in self._looked_at:
+                refuse_beyond(self.memory or default_budget(device), shapes_only, x, self.modules)
+                self._looked_at.add(x.shape)
             if inner is not None:
                 x = selection.put(whole, inner, x)
             with lent:
@@ -108,6 +124,12 @@ class Network:
             return self._read(y)
 
         return f, point
+
+    def _shapes_only(self, dtype: torch.dtype) -> PureFunction | None:
+        try:
+            return self.function(dtype, torch.device("meta"))[0]
+        except Exception:  # the real run says what is wrong
+            return None
 
     def _from_embedding(self, fixed: arguments.Arguments, section: Section | None) -> Section:
         """Begin at the output of the embedding: token ids have no derivative."""

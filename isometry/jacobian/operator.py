@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from isometry.jacobian.function import (
     count_bad,
     weights_not_finite,
 )
-from isometry.jacobian.products import Products, first_line
+from isometry.jacobian.products import Products, first_line, memory_errors
 from isometry.jacobian.routes import (
     FORWARD,
     REVERSE,
@@ -131,7 +132,7 @@ class Jacobian:
         self_check: bool = True,
     ) -> None:
         selection = Selection(wrt, output, at, start, stop, train_mode)
-        self.network = Network(model, x, selection)
+        self.network = Network(model, x, selection, memory)
         chosen = self.network.arguments.chosen
         self.device = (
             torch.device(device) if device is not None else device_of(self.network.model, chosen)
@@ -205,7 +206,7 @@ class Jacobian:
         """
         budget = self._checked_budget(memory)
         self._ensure_verified()
-        with self.session() as s:
+        with self.session() as s, memory_errors(f"the dense Jacobian of {self.shape}"):
             if self._by_rows(s):
                 try:
                     return self._rows(s, budget, progress)
@@ -246,7 +247,12 @@ class Jacobian:
         from scipy.sparse.linalg import LinearOperator
 
         def on_arrays(product: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
-            return lambda v: product(torch.as_tensor(v)).cpu().numpy()
+            def on_array(v: Any) -> Any:
+                if np.iscomplexobj(v):
+                    return on_array(v.real) + 1j * on_array(v.imag)
+                return product(torch.as_tensor(v)).cpu().numpy()
+
+            return on_array
 
         forward, backward = on_arrays(self.__matmul__), on_arrays(self.rmatmul)
         return LinearOperator(
@@ -401,6 +407,8 @@ class Jacobian:
             raise InputError(
                 f"{product} needs a tensor of shape ({rows},) or (..., {rows}, k), got {came}"
             )
+        if v.is_complex():
+            raise InputError(f"{product} takes real vectors: give real and imaginary part in turn")
         v = v.detach().to(self.device, self.dtype)
         return v if v.ndim == 1 else v.transpose(-2, -1).contiguous()
 

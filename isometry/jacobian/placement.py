@@ -33,6 +33,8 @@ def chosen_device(device: torch.device | str | None) -> tuple[torch.device | Non
         raise InputError("CUDA was asked for and there is none here: use --device cpu")
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(f"there is no {wanted}: {torch.cuda.device_count()} CUDA devices here")
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("MPS was asked for and there is none here: choose auto, cpu or cuda")
     if wanted.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"cannot measure on {device!r}: choose auto, cpu, cuda or cuda:N")
     return wanted, []

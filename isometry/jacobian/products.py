@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,6 +79,19 @@ def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, cut where it is long."""
     text = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn a failed allocation into the project's own error."""
+    try:
+        yield
+    except RuntimeError as e:
+        if not out_of_memory(e):
+            raise
+        raise MemoryBudgetError(
+            f"memory ran out for {what} ({first_line(e)}): give a smaller input"
+        ) from e
 
 
 def out_of_memory(error: BaseException) -> bool:

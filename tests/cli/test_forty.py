@@ -246,7 +246,7 @@ FORTY = [
     Row("34", "an output of nothing", 2, r"the output has no elements: its shape is \(1, 0\)",
         built("Expression", code="x[:, :0]")),
     Row("35", "a loss", 0, "ISO107.*one direction only", built("Expression", code="x.sum()")),
-    Row("36", "dropout left in training mode", 0, "measured in evaluation mode.*Dropout",
+    Row("36", "dropout left in training mode", 0, "Dropout measured in evaluation mode",
         built("dropout")),
     Row("36", "a random forward", 3, r"the network is random", built("Noisy"), withheld=True),
     Row("37", "batch norm in training mode", 0, "measured in training mode: .*buffers held fixed",

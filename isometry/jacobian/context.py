@@ -93,9 +93,11 @@ def _depends_on_mode(m: nn.Module) -> bool:
 
 
 @contextmanager
-def _held_still(
-    modules: Sequence[nn.Module], device: torch.device, train_mode: bool, changes: list[str]
-) -> Iterator[None]:
+def differentiating(device: torch.device) -> Iterator[None]:
+    """Let autograd run through a graph that is there, in full precision.
+
+    All that the products of a made reverse route need: the network itself does not run.
+    """
     with ExitStack() as stack:
         enter = stack.enter_context
         if torch.is_inference_mode_enabled():
@@ -105,6 +107,17 @@ def _held_still(
         if torch.is_autocast_enabled(device.type):
             enter(torch.autocast(device.type, enabled=False))
         enter(_full_precision(device))
+        enter(_random_state_kept(device))  # a backward of the user's own may draw
+        yield
+
+
+@contextmanager
+def _held_still(
+    modules: Sequence[nn.Module], device: torch.device, train_mode: bool, changes: list[str]
+) -> Iterator[None]:
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        enter(differentiating(device))
         if train_mode or not all_plain(modules):
             _hold_all(enter, modules, device, changes)
         if train_mode:
@@ -120,7 +133,6 @@ def _hold_all(
     changes: list[str],
 ) -> None:
     """Hold still what the code of a network may do beyond plain layers."""
-    enter(_random_state_kept(device))
     # The fused attention kernels have no forward-mode and no second derivative.
     enter(sdpa_kernel(SDPBackend.MATH))
     enter(_attention_fast_path_off())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.jacobian.attention import AttentionTables
+from isometry.jacobian.context import differentiating
 from isometry.jacobian.culprit import where_not_finite
 from isometry.jacobian.function import (
     Network,
@@ -141,6 +142,7 @@ class Jacobian:
         self.forward = Ladder(FORWARD, "J v")
         self._notes: list[str] = []
         self._memory = memory
+        self._largest: int | None = None
         self._check = None if self_check else _UNCHECKED
         y = self._prepare(dtype)
         if not torch.isfinite(y).all():
@@ -184,7 +186,8 @@ class Jacobian:
         m, n = self.shape
         block = self._block(u, m, "J.T @ U")
         self._ensure_verified()
-        with self.session() as s:
+        with differentiating(self.device):
+            s = Products(self, self.x, self._made)
             return _unblocked(self._chunked(s, s.pull, block.reshape(-1, *self.output_shape)), n, u)
 
     def dense(self, *, memory: int | None = None, progress: Progress | None = None) -> Tensor:
@@ -340,7 +343,8 @@ class Jacobian:
             raise MemoryBudgetError(
                 f"attention needs {format_size(needed)} on the plain kernel, the one that can be "
                 f"differentiated, more than the {format_size(budget)} allowed: give a shorter "
-                f"sequence, or allow it with --memory {format_size(1.1 * needed, '')}"
+                f"sequence, or allow it with --memory {format_size(1.1 * needed, '')}, "
+                f"or memory={1.1 * needed:.0f}"
             )
         if needed > budget / 4:
             self._notes.append(f"attention takes {format_size(needed)} on the plain kernel")
@@ -374,7 +378,8 @@ class Jacobian:
             raise MemoryBudgetError(
                 f"the dense Jacobian is {m} x {n} in {_name(self.dtype)} and needs "
                 f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
-                f"smaller input, or allow it with --memory {format_size(1.1 * needed, '')}"
+                f"smaller input, or allow it with --memory {format_size(1.1 * needed, '')}, "
+                f"or memory={1.1 * needed:.0f}"
             )
         return budget - needed
 
@@ -398,7 +403,10 @@ class Jacobian:
         per_element = _TENSORS_ALIVE * self.x.element_size()
         if vectors * per_element * _USUAL_GROWTH * max(self.shape) <= budget:
             return vectors
-        return min(max(1, int(budget // (per_element * s.largest_intermediate()))), vectors)
+        if self._largest is None:
+            with self.session():
+                self._largest = s.largest_intermediate()
+        return min(max(1, int(budget // (per_element * self._largest))), vectors)
 
     def _block(self, v: Tensor, rows: int, product: str) -> Tensor:
         """Return the vectors as rows: (n,) or (..., n, k) to (..., k, n)."""

@@ -62,7 +62,8 @@ class Products:
             route = ladder.route
             try:
                 if route not in self._made:
-                    self._made[route] = route(self.f, self.x)
+                    with self._jacobian.session():  # also where only a graph was to be run
+                        self._made[route] = route(self.f, self.x)
                 return self._made[route](block).detach()
             except Exception as e:  # whatever PyTorch raises where a route does not apply
                 reason = first_line(e.__cause__ or e)

@@ -113,9 +113,7 @@ _SUBJECT = (
     click.option(
         "--input-scale",
         type=float,
-        default=1.0,
-        show_default=True,
-        help="Standard deviation of Gaussian input.",
+        help="Standard deviation of Gaussian input.  [default: 1]",
     ),
     click.option(
         "--samples",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import stat
 import sys
@@ -18,6 +19,7 @@ import click
 if TYPE_CHECKING:
     from isometry.report import Report
 
+_LARGEST_REPORT = 2**28  # characters
 FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -73,7 +75,10 @@ def check_targets(json_path: str | None, figure_path: str | None, *sources: str 
 def check_target(
     path: str | None, *, kinds: tuple[str, ...] = (), sources: Iterable[str | None] = ()
 ) -> None:
-    """Refuse a target that could not be written, or that would replace what is read."""
+    """Refuse a target that could not be written, or that would replace what is no result.
+
+    A figure may replace any file with the ending of one, JSON only JSON of ours.
+    """
     if path is None or (path == "-" and not kinds):
         return
     if kinds and Path(path).suffix.lower() not in kinds:
@@ -88,6 +93,10 @@ def check_target(
             both = source and os.path.exists(source) and os.path.exists(path)
             if both and os.path.samefile(path, str(source)):
                 raise click.UsageError(f"cannot write {path!r}: it would replace what is read")
+        if not kinds and os.path.isfile(path) and not _is_ours(path):
+            raise click.UsageError(
+                f"cannot write {path!r}: it exists and is no report: give another name"
+            )
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         raise _cannot_write(path, e) from e
 
@@ -108,6 +117,17 @@ def _check_place(path: str) -> None:
     # Only trying tells: permissions say nothing to root, nor about a read-only file system.
     with tempfile.TemporaryFile(dir=target.parent):
         pass
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a file is empty, or JSON that an earlier run wrote."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LARGEST_REPORT)
+        found = json.loads(text or '{"schema_version": 0}')
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "schema_version" in found
 
 
 def _is_stream(path: str) -> bool:

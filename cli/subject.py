@@ -26,7 +26,7 @@ class Subject:
     inputs: tuple[str, ...]
     input_key: str | None
     shape: tuple[int, ...] | None
-    input_scale: float
+    input_scale: float | None
     samples: int
     wrt: str | None
     output: str | None
@@ -52,6 +52,8 @@ class Subject:
             raise click.UsageError("--kwargs are arguments for a factory: give --model as well")
         if self.inputs and self.shape is not None:
             raise click.UsageError("give --input or --shape, not both")
+        if self.inputs and self.input_scale is not None:
+            raise click.UsageError("--input-scale is for Gaussian input: give it without --input")
         if self.input_key is not None and len(self.inputs) != 1:
             raise click.UsageError("--input-key names an array of --input FILE: give one such file")
         if len(self.inputs) > 1 and not all(_name_of(f) for f in self.inputs):
@@ -83,13 +85,13 @@ class Subject:
         from isometry import analyze
 
         model, info, notes = self._load()
-        x, source = self._input()
+        x, source, choices = self._input()
         with progress_bar("measuring", quiet=quiet) as progress:
             report = analyze(
                 model,
                 x,
                 shape=self.shape,
-                input_scale=self.input_scale,
+                input_scale=1.0 if self.input_scale is None else self.input_scale,
                 samples=self.samples,
                 wrt=self.wrt,
                 output=self.output,
@@ -106,19 +108,23 @@ class Subject:
                 model_info=info,
                 input_source=source,
             )
-        return replace(report, notes=(*notes, *report.notes))
+        return replace(report, notes=(*notes, *choices, *report.notes))
 
-    def _input(self) -> tuple[Any, str | None]:
-        """Read the input: one array, or arrays by the names of arguments."""
+    def _input(self) -> tuple[Any, str | None, list[str]]:
+        """Read the input: one array, or arrays by the names of arguments; and what was chosen."""
         from isometry.load import load_array
         from isometry.load.wording import show
 
         if not self.inputs:
-            return None, None
-        arrays = [load_array(path, key=self.input_key) for path in self.input_files]
+            return None, None, []
+        notes: list[str] = []
+        arrays = [
+            load_array(path, key=self.input_key, note=notes.append) for path in self.input_files
+        ]
         source = ", ".join(show(Path(path).name) for path in self.input_files)
         names = [_name_of(f) for f in self.inputs]
-        return (dict(zip(names, arrays, strict=True)) if names[0] else arrays[0]), source
+        x = dict(zip(names, arrays, strict=True)) if names[0] else arrays[0]
+        return x, source, notes
 
     def _load(self) -> tuple[Any, ModelInfo, tuple[str, ...]]:
         from isometry.analysis import describe

@@ -15,12 +15,13 @@ from torch import nn
 from isometry import anatomy, diagnosis, theory
 from isometry.anatomy import Anatomy
 from isometry.errors import InputError, MeasurementError, NotIsometricError
-from isometry.inputs import default_inputs, explained_shape, single_inputs
+from isometry.inputs import default_inputs, explained_shape, single_inputs, whole_number
 from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.context import measuring
 from isometry.jacobian.modules import modules_of, unwrap
 from isometry.jacobian.placement import chosen_device, chosen_dtype
 from isometry.measure import Measurement, exact
+from isometry.memory import parse_size
 from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum, pooled
@@ -45,7 +46,7 @@ def analyze(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     seed: int = 0,
-    memory: int | None = None,
+    memory: int | str | None = None,
     check_itself: bool = True,
     progress: Progress | None = None,
     model_info: ModelInfo | None = None,
@@ -78,8 +79,9 @@ def analyze(
         "auto" takes CUDA where there is one; by default the device of the model.
     seed : int
         For Gaussian input and for the self-check. The same seed gives the same numbers.
-    memory : int, optional
-        Bytes that the measurement may use; by default half of the device's memory.
+    memory : int or str, optional
+        Bytes that the measurement may use, or a size as "4GB"; by default half of the device's
+        memory.
     check_itself : bool
         Whether to run the self-check; without it the report says so.
     progress : callable, optional
@@ -110,14 +112,17 @@ def analyze(
     ('PASS', 1.0)
     """
     began = time.perf_counter()
+    samples, seed = whole_number(samples, "samples"), whole_number(seed, "seed")
+    budget = _budget(memory)
     selection = Selection(wrt, output, at, start, stop, train_mode)
     inputs, source, notes = _inputs(model, x, shape, input_scale, samples, seed, selection)
-    m = _measure(model, inputs, selection, dtype, device, seed, memory, check_itself, progress)
+    m = _measure(model, inputs, selection, dtype, device, seed, budget, check_itself, progress)
     built = _read(unwrap(model))
     overall = score(m.spectrum, m.spectra)
     predictions, why_none = theory.predict(built, m.spectrum)
+    ends = (_printable(start or "input"), _printable(stop or "output"))
     verdict, findings = diagnosis.diagnose(
-        diagnosis.Evidence(m.spectrum, overall, built, m.rank, m.input_variance, m.check)
+        diagnosis.Evidence(m.spectrum, overall, built, m.rank, m.input_variance, m.check, ends)
     )
     first = m.jacobian
     return Report(
@@ -181,7 +186,7 @@ def check(
     if not report.trustworthy:
         raise MeasurementError(f"{report.verdict.reason}; {report.findings[0].fix}", report)
     if not passes(report, min_score):
-        raise NotIsometricError(failure(report, min_score), report)
+        raise NotIsometricError(": ".join(outcome(report, min_score)), report)
     return report
 
 
@@ -192,13 +197,20 @@ def passes(report: Report, min_score: float | None) -> bool:
     return report.trustworthy and report.score.value >= min_score
 
 
-def failure(report: Report, min_score: float | None) -> str:
-    """Say why the gate failed, and the first fix."""
-    score = report.score.value
-    asked = "" if min_score is None else f"score {score:.3g}, below the {min_score:g} asked for; "
+def outcome(report: Report, min_score: float | None) -> tuple[str, str]:
+    """Return the gate's word and the reason: verdict, which may differ, and the first fix."""
+    status, reason = report.verdict.status, report.verdict.reason
+    if not report.trustworthy:
+        return status, reason
+    passed = passes(report, min_score)
+    if min_score is not None:
+        side = "at least" if passed else "below"
+        asked = f"score {report.score.value:.4g}, {side} the {min_score:g} asked for"
+        verdict = "" if status == "PASS" else f"verdict {status}: "  # two words would confuse
+        status, reason = "PASS" if passed else "FAIL", f"{asked}; {verdict}{reason}"
     # A gate above the usual one can fail with findings that are remarks otherwise.
-    first = next((f"; fix: {f.fix}" for f in report.findings), "")
-    return f"FAIL: {asked}{report.verdict.reason}{first}"
+    fix = "" if passed else next((f"; fix: {f.fix}" for f in report.findings), "")
+    return status, f"{reason}{fix}"
 
 
 def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spectrum:
@@ -257,6 +269,20 @@ class _Measured:
     check: SelfCheck | None
     notes: list[str]
     jacobian: Jacobian
+
+
+def _budget(memory: int | str | None) -> int | None:
+    if memory is None:
+        return None
+    try:
+        return parse_size(str(memory))
+    except InputError as e:
+        raise InputError(f"{e} (memory={memory!r:.40})") from e
+
+
+def _printable(name: str) -> str:
+    """Layers may be called anything; a report is printed."""
+    return name if name.isprintable() else repr(name)
 
 
 def _inputs(

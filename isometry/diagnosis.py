@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from isometry import remedy
 from isometry.anatomy import Anatomy
-from isometry.report import Finding, Verdict
+from isometry.report import Finding, Verdict, percent
 from isometry.rules import rule
 from isometry.score import Score
 from isometry.spectrum import Spectrum
@@ -26,8 +26,11 @@ EXPLODES_FROM = 100.0
 _NOTABLE = 0.5 * math.acosh(2)
 _MANY_DEAD = 0.75  # a ReLU layer kills about half; beyond this it is more than its nature
 _DISAGREEING = 0.15  # standard deviation of the score between inputs
+_BEST_ALREADY = (
+    "the weights already have the best initialisation known for this chain: use fewer layers, a "
+    "leaky or smooth activation, or skip connections with branches scaled by 1/√L"
+)
 _HIGH_FLOOR = 0.01  # below it the hidden directions could not add 0.0002 to the score
-_WHOLE = "input → output"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Evidence:
     rank: int  # r
     input_variance: float
     self_check: SelfCheck | None
+    ends: tuple[str, str] = ("input", "output")  # between which layers
 
 
 def diagnose(evidence: Evidence) -> tuple[Verdict, tuple[Finding, ...]]:
@@ -63,12 +67,18 @@ def _verdict(e: Evidence, findings: list[Finding]) -> Verdict:
     causes = [rule(f.code).title for f in findings if f.severity != "note"]
     if status == "PASS":
         reason = (
-            f"gain {e.score.gain:.3g}, singular values within a factor of "
-            f"{_factor(e.score.spread)} of their mean (score {value:.3f})"
+            f"gain {e.score.gain:.3g}, singular values spread by a factor of "
+            f"{_factor(e.score.spread)} at one standard deviation{_zeros(e)} (score {value:.3f})"
         )
     else:
         reason = f"{' and '.join(causes) or 'far from isometric'} (score {value:.2g})"
     return Verdict(status, reason)
+
+
+def _zeros(e: Evidence) -> str:
+    """Say which part of the directions the spread is not about."""
+    masses = ((e.score.dead, "dead"), (e.spectrum.unresolved, "unresolved"))
+    return "".join(f", {percent(mass)} of the directions {name}" for mass, name in masses if mass)
 
 
 def _gain(e: Evidence) -> list[Finding]:
@@ -80,10 +90,10 @@ def _gain(e: Evidence) -> list[Finding]:
     size = abs(math.log(gain))
     rate = f", {_factor(size / layers)} per weight layer" if layers else ""
     message = (
-        f"signals {verb} by a factor of {_factor(size)} from input to output{rate} "
+        f"signals {verb} by a factor of {_factor(size)} from {' to '.join(e.ends)}{rate} "
         f"(root mean square σ; mean log σ = {e.score.drift:+.3g})"
     )
-    return [_finding(code, _severity(e), message, _recipe(e, code))]
+    return [_finding(e, code, _severity(e), message, _recipe(e, code))]
 
 
 def _spread(e: Evidence) -> list[Finding]:
@@ -96,13 +106,15 @@ def _spread(e: Evidence) -> list[Finding]:
         f"singular values differ by a factor of {_factor(spread)} (one standard "
         f"deviation of log σ = {spread:.3g}; 5 % to 95 %: {lowest} … {hi:.3g})"
     )
-    return [_finding("ISO103", _severity(e), message, _recipe(e, "ISO103"))]
+    return [_finding(e, "ISO103", _severity(e), message, _recipe(e, "ISO103"))]
 
 
 def _recipe(e: Evidence, code: str) -> str:
     """Return code to paste for a network in trouble; words for one that is well."""
     if _severity(e) == "note":
         return rule(code).remedy
+    if remedy.is_at_its_best(e.anatomy, e.input_variance):
+        return _BEST_ALREADY
     code_to_paste = remedy.reinitialise(e.anatomy, e.input_variance)
     if code_to_paste is None and code != "ISO103":
         code_to_paste = remedy.rescale(e.anatomy, e.score.gain)
@@ -113,31 +125,31 @@ def _dead(e: Evidence) -> list[Finding]:
     if not e.score.dead > 0:
         return []
     names = ", ".join(e.anatomy.activations) or "an activation"
-    message = f"{e.score.dead:.0%} of the {e.rank} directions are blocked by {names} (σ = 0)"
+    message = f"{percent(e.score.dead)} of the {e.rank} directions are blocked by {names} (σ = 0)"
     severity = _severity(e) if e.score.dead > _MANY_DEAD else "note"
-    return [_finding("ISO104", severity, message, rule("ISO104").remedy)]
+    return [_finding(e, "ISO104", severity, message, rule("ISO104").remedy)]
 
 
 def _remarks(e: Evidence) -> list[Finding]:
     found = []
     if e.spectrum.unresolved > 0:
         message = (
-            f"{e.spectrum.unresolved:.0%} of the directions are below the floor of "
+            f"{percent(e.spectrum.unresolved)} of the directions are below the floor of "
             f"{e.spectrum.floor:.2g}"
         )
         if e.spectrum.floor > _HIGH_FLOOR:
             message += ", high enough to hide healthy ones: the score is a lower bound"
-        found.append(_finding("ISO105", "note", message, rule("ISO105").remedy))
+        found.append(_finding(e, "ISO105", "note", message, rule("ISO105").remedy))
     if e.score.spread_between_inputs > _DISAGREEING:
         lo, hi = min(e.score.per_input), max(e.score.per_input)
         message = f"the score runs from {lo:.3g} to {hi:.3g} between inputs"
-        found.append(_finding("ISO106", "warning", message, rule("ISO106").remedy))
+        found.append(_finding(e, "ISO106", "warning", message, rule("ISO106").remedy))
     if e.rank == 1:
         message = "the score is about one direction only (r = 1)"
-        found.append(_finding("ISO107", "warning", message, rule("ISO107").remedy))
+        found.append(_finding(e, "ISO107", "warning", message, rule("ISO107").remedy))
     if e.self_check is not None and e.self_check.kink:
         message = "the network is not differentiable at this very input"
-        found.append(_finding("ISO201", "note", message, rule("ISO201").remedy))
+        found.append(_finding(e, "ISO201", "note", message, rule("ISO201").remedy))
     return found
 
 
@@ -154,7 +166,7 @@ def _untrustworthy(e: Evidence) -> list[Finding]:
         "ISO306": f"relative error {e.self_check.loop_error or 0:.2g}",
     }
     return [
-        _finding(code, "error", f"{rule(code).title}: {numbers[code]}", rule(code).remedy)
+        _finding(e, code, "error", f"{rule(code).title}: {numbers[code]}", rule(code).remedy)
         for code in e.self_check.failures
     ]
 
@@ -174,8 +186,9 @@ def _severity(e: Evidence) -> str:
     return {"FAIL": "error", "WARN": "warning", "PASS": "note"}[_status(e)]
 
 
-def _finding(code: str, severity: str, message: str, fix: str) -> Finding:
-    return Finding(code=code, severity=severity, message=message, where=_WHOLE, fix=fix)
+def _finding(e: Evidence, code: str, severity: str, message: str, fix: str) -> Finding:
+    where = " → ".join(e.ends)
+    return Finding(code=code, severity=severity, message=message, where=where, fix=fix)
 
 
 def _factor(logarithm: float) -> str:

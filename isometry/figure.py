@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isometry.histogram import bin_edges, heights
-from isometry.report import Prediction, Report
+from isometry.report import Prediction, Report, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MEASURED, _THEORY, _FLOOR = "#4C78A8", "#D1495B", "#BAB0AC"
+_STEM = 0.9  # height of the whole mass, as a share of the axis without the legend
 _NARROWEST_VIEW = 1.0  # in log σ: what is equal to a few per cent should look equal
 _VERDICT = {"PASS": "#2E7D32", "WARN": "#B26A00", "FAIL": "#C62828", "WITHHELD": "#616161"}
 
@@ -46,7 +47,7 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
     edges = bin_edges(measured, bins)
     width = float(edges[1] - edges[0])
     left, right = _limits(report, edges)
-    top = 1.3 * max(
+    top = 1.08 * max(
         float(heights(measured, edges).max(initial=0.0)), *(_peak(p) for p in report.theory), 1e-9
     )
     ax.set_xlim(left, right)
@@ -62,6 +63,11 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
         label=f"measured ({len(measured.singular_values)} singular values)",
         ax=ax,
     )
+    if len(measured.singular_values) and np.ptp(measured.log_sigma) < width:
+        sigma, mass = math.exp(measured.mean_log), measured.resolved
+        label = f"measured: all at σ = {sigma:.3g} (mass {mass:.2g})"
+        # Broad, so that it is seen beneath the atom of a law at the same place.
+        _stem(ax, measured.mean_log, mass, _MEASURED, label, breadth=2.5)
     for prediction in report.theory:
         _draw_prediction(ax, prediction)
     if measured.dead > 0:
@@ -98,10 +104,11 @@ def _draw_prediction(ax: Axes, prediction: Prediction) -> None:
         _stem(ax, x, mass, _THEORY, f"{prediction.name}: atom at σ = {sigma:.3g} (mass {mass:.2g})")
 
 
-def _stem(ax: Axes, x: float, mass: float, color: str, label: str) -> None:
+def _stem(ax: Axes, x: float, mass: float, color: str, label: str, breadth: float = 1.0) -> None:
     """Draw a point mass; its height is its share of the axis, since it has no density."""
-    high = 0.75 * mass * ax.get_ylim()[1]
-    ax.plot([x, x], [0, high], color=color, lw=2.4, marker="o", markevery=[1], ms=5, label=label)
+    high = _STEM * mass * ax.get_ylim()[1]
+    style: Any = {"color": color, "lw": 2.4 * breadth, "ms": 5 * breadth, "marker": "o"}
+    ax.plot([x, x], [0, high], markevery=[1], label=label, **style)
 
 
 def _peak(prediction: Prediction) -> float:
@@ -128,7 +135,7 @@ def _annotate(ax: Axes, report: Report) -> None:
     ax.set_xlabel("log σ  (natural)")
     ax.set_ylabel("mass per unit log σ")
     score = report.score
-    title = f"{report.model.name}: score {score.value:.3g}, {score.dead:.0%} dead"
+    title = f"{report.model.name}: score {score.value:.3g}, {percent(score.dead)} dead"
     ax.set_title(title, fontsize=10, loc="left", parse_math=False)  # a file's name may hold $
     ax.set_title(
         report.verdict.status,
@@ -137,5 +144,14 @@ def _annotate(ax: Axes, report: Report) -> None:
         color=_VERDICT.get(report.verdict.status, "black"),
         fontweight="bold",
     )
-    ax.legend(fontsize=8, edgecolor="none", framealpha=0.85)
     ax.spines[["top", "right"]].set_visible(False)
+    _legend(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Draw the legend above everything, on axes made higher by as much as it takes."""
+    size = 8.0
+    legend = ax.legend(loc="upper left", fontsize=size, edgecolor="none", borderaxespad=0.2)
+    height = size * (1.5 * len(legend.get_texts()) + 1.5)  # in points, as is the next
+    available = 72 * ax.bbox.height / ax.figure.dpi
+    ax.set_ylim(0, ax.get_ylim()[1] / (1 - min(height / available, 0.6)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,7 @@ def gaussian_inputs(
         raise InputError(
             f"the input shape {tuple(shape)} has no elements: give sizes of at least 1"
         )
-    if not 0 < scale < float("inf"):
+    if not isinstance(scale, (int, float, np.floating)) or not 0 < scale < float("inf"):
         raise InputError(f"the input scale must be positive and finite, got {scale}")
     needed = 8 * samples * math.prod(shape)
     if needed > (budget := default_budget(torch.device("cpu"))):
@@ -65,6 +65,13 @@ def gaussian_inputs(
     return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64, device="cpu")
 
 
+def whole_number(value: object, name: str) -> int:
+    """Return an option that must be an integer, of Python or NumPy."""
+    if not isinstance(value, (int, np.integer)):
+        raise InputError(f"{name} must be a whole number, got {value!r:.60}")
+    return int(value)
+
+
 def infer_shape(model: object) -> tuple[int, ...]:
     """Return the shape of one input where the first layer leaves no doubt.
 
@@ -73,6 +80,23 @@ def infer_shape(model: object) -> tuple[int, ...]:
     InputError
         If the first layer fixes only a part of the shape; says which shape to pass.
     """
+    sizes = _first_shape(model)
+    if not sizes:
+        raise InputError(
+            "the input shape cannot be told from the model: give --shape (shape=...) or an input"
+        )
+    known = tuple(s for s in sizes if isinstance(s, int))
+    if len(known) < len(sizes):
+        raise InputError(
+            f"the input shape is not known: the first layer takes inputs of shape "
+            f"{_written(sizes)}, so give --shape {','.join(map(str, sizes))} (shape=...) or an "
+            "input"
+        )
+    return known
+
+
+def _first_shape(model: object) -> tuple[int | str, ...]:
+    """Return what one input of the first layer looks like, with letters for free sizes."""
     for layer in model.modules() if isinstance(model, nn.Module) else ():
         if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
             raise InputError(
@@ -85,17 +109,14 @@ def infer_shape(model: object) -> tuple[int, ...]:
         if isinstance(layer, nn.LayerNorm):
             return tuple(layer.normalized_shape)
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            sizes = [str(layer.in_channels), *("DHW"[-len(layer.kernel_size) :])]
-            raise InputError(
-                f"the input shape is not known: the first layer is "
-                f"{type(layer).__name__}({layer.in_channels}, …), so give --shape "
-                f"{','.join(sizes)} (shape=...) or an input"
-            )
+            return (layer.in_channels, *("DHW"[-len(layer.kernel_size) :]))
         if next(layer.children(), None) is None and any(True for _ in layer.parameters()):
             break
-    raise InputError(
-        "the input shape cannot be told from the model: give --shape (shape=...) or an input"
-    )
+    return ()
+
+
+def _written(sizes: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})"
 
 
 def default_inputs(
@@ -122,7 +143,7 @@ def default_inputs(
         drawn = [example_inputs(inner, seed=seed + i) for i in range(samples)]
         sizes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in (drawn[0] or {}).items())
         return drawn, f"random, as its configuration asks: {sizes}"
-    given = (shape,) if isinstance(shape, int) else shape
+    given = shape if shape is None or isinstance(shape, Sequence) else (shape,)
     vocabulary = _vocabulary(inner)
     if vocabulary:
         ids = _token_ids(vocabulary, tuple(given or (_TOKENS,)), samples, seed)
@@ -167,6 +188,7 @@ def single_inputs(
     """
     if samples < 1:
         raise InputError(f"samples must be at least 1, got {samples}")
+    _refuse_odd_storage(x)
     if is_call(x):
         return [x], _too_few(1, samples)
     x = _as_tensor(x)
@@ -185,6 +207,17 @@ def single_inputs(
     return [_as_one_input(model, forward, x)], _too_few(1, samples)
 
 
+def _refuse_odd_storage(x: object) -> None:
+    """Refuse tensors without values, or without an array of them."""
+    if isinstance(x, (Mapping, tuple, list)):
+        for part in x.values() if isinstance(x, Mapping) else x:
+            _refuse_odd_storage(part)
+    elif isinstance(x, Tensor) and x.is_meta:
+        raise InputError("the input is a meta tensor, which has no values: give one with values")
+    elif isinstance(x, Tensor) and (x.layout != torch.strided or x.is_nested):
+        raise InputError("the input is sparse or nested: give a dense tensor, as x.to_dense() is")
+
+
 def _some_rows(x: Tensor, samples: int) -> tuple[list[Any], list[str]]:
     rows = _one_by_one(x[:samples])
     used = f"measured input 1 of {len(x)}" if samples == 1 else f"measured {len(rows)} inputs"
@@ -196,7 +229,7 @@ def _as_one_input(
 ) -> Tensor:
     """Add the dimensions that the network wants: batch, then channel, then its own shape."""
     shapes = [x.shape, (1, *x.shape), (1, 1, *x.shape)]
-    expected = _expected_shape(model)
+    expected = tuple(s for s in _expected_sizes(model) if isinstance(s, int))
     if expected and x.numel() == math.prod(expected):
         shapes.append((1, *expected))
     for shape in shapes:
@@ -213,7 +246,7 @@ def explained_shape(model: Callable[..., Any]) -> Iterator[None]:
     try:
         yield
     except InputError as e:
-        expected = _expected_shape(model)
+        expected = _expected_sizes(model)
         cause = e.__cause__
         if not (
             expected and isinstance(cause, RuntimeError) and re.search("shape|size", str(cause))
@@ -221,14 +254,14 @@ def explained_shape(model: Callable[..., Any]) -> Iterator[None]:
             raise
         sizes = ",".join(map(str, expected))
         raise InputError(
-            f"{e}; the first layer takes inputs of shape {expected}: give such an input, or "
-            f"--shape {sizes} (shape=...)"
+            f"{e}; the first layer takes inputs of shape {_written(expected)}: give such an "
+            f"input, or --shape {sizes} (shape=...)"
         ) from e
 
 
-def _expected_shape(model: Callable[..., Any]) -> tuple[int, ...]:
+def _expected_sizes(model: Callable[..., Any]) -> tuple[int | str, ...]:
     try:
-        return infer_shape(unwrap(model))
+        return _first_shape(unwrap(model))
     except InputError:
         return ()
 

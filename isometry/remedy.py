@@ -14,6 +14,7 @@ from isometry.anatomy import Anatomy
 # Fixed point at which tanh networks are started: small enough that a hundred layers stay
 # near their linear range, large enough that they compute something (σ_w² = 1 + 2q*).
 _Q_STAR = 0.02
+_ALIKE = 0.01  # singular values within a per cent: the recipe would only draw again
 _LARGEST_EXPONENT = 20.0  # a factor beyond e^20 per layer is no repair
 
 
@@ -32,6 +33,37 @@ def reinitialise(anatomy: Anatomy, input_variance: float) -> str | None:
         None when no recipe is known: not a chain, another activation, or a layer wider than
         its input (what a widening layer gains, a later narrowing one throws away).
     """
+    recipe = _recipe(anatomy, input_variance)
+    if recipe is None:
+        return None
+    gains, std = recipe
+    depth = len(gains)
+    inner = f"[{gains[1]:.6g}] * {depth - 2} + " if depth > 2 else ""
+    last = f"[{gains[-1]:.6g}]" if depth > 1 else "[]"
+    return (
+        f"gains = [{gains[0]:.6g}] + {inner}{last}; "
+        "layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]; "
+        "[(torch.nn.init.orthogonal_(m.weight, gain=g), m.bias is not None and "
+        f"torch.nn.init.normal_(m.bias, std={std:.4g})) for m, g in zip(layers, gains)]"
+    )
+
+
+def is_at_its_best(anatomy: Anatomy, input_variance: float) -> bool:
+    """Whether a plain chain has the weights that `reinitialise` would give it, up to rotations."""
+    recipe, chain = _recipe(anatomy, input_variance), anatomy.chain
+    if recipe is None or chain is None:
+        return False
+    gains, std = recipe
+    for w, g in zip(chain.weights, gains, strict=True):
+        # Root mean square of σ²/g² − 1; the norm of a Gram matrix is cheaper than its eigenvalues.
+        off = np.linalg.norm(w @ w.T / g**2 - np.eye(len(w))) / math.sqrt(len(w))
+        if not off <= 2 * _ALIKE:
+            return False
+    return all(abs(float(np.sqrt(np.mean(b**2))) - std) <= max(_ALIKE, std) for b in chain.biases)
+
+
+def _recipe(anatomy: Anatomy, input_variance: float) -> tuple[list[float], float] | None:
+    """Return the gain of each orthogonal layer, and σ_b."""
     chain = anatomy.chain
     if chain is None or any(w.shape[0] > w.shape[1] for w in chain.weights):
         return None
@@ -47,14 +79,7 @@ def reinitialise(anatomy: Anatomy, input_variance: float) -> str | None:
         gains, std = _critical_gains(depth, input_variance)
     else:
         return None
-    inner = f"[{gains[1]:.6g}] * {depth - 2} + " if depth > 2 else ""
-    last = f"[{gains[-1]:.6g}]" if depth > 1 else "[]"
-    return (
-        f"gains = [{gains[0]:.6g}] + {inner}{last}; "
-        "layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]; "
-        "[(torch.nn.init.orthogonal_(m.weight, gain=g), m.bias is not None and "
-        f"torch.nn.init.normal_(m.bias, std={std:.4g})) for m, g in zip(layers, gains)]"
-    )
+    return gains, std
 
 
 def rescale(anatomy: Anatomy, gain: float) -> str | None:

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import replace
 
 from isometry.histogram import bin_edges, heights
-from isometry.report import Finding, Report
+from isometry.report import Finding, Report, percent
 from isometry.spectrum import Spectrum
 
 _WIDTH = 96
@@ -130,7 +130,7 @@ def _score_rows(report: Report) -> list[tuple[str, str]]:
         ("spread", f"{s.spread:.4g}  standard deviation of log σ"),
         ("gain", f"{s.gain:.4g}  root mean square σ"),
         ("dead", f"{s.dead:.1%}  of {report.jacobian.rank} directions"),
-        ("condition", f"{s.condition:.3g}  σ_max / σ_min"),
+        ("condition", f"{_condition(report)}  σ_max / σ_min"),
         ("quantiles", quantiles),
     ]
     if len(s.per_input) > 1:
@@ -138,6 +138,14 @@ def _score_rows(report: Report) -> list[tuple[str, str]]:
         between = f"{lo:.3g} … {hi:.3g}, standard deviation {s.spread_between_inputs:.2g}"
         rows.append(("inputs", f"scores {between}"))
     return rows
+
+
+def _condition(report: Report) -> str:
+    """Return σ_max / σ_min, or what it exceeds where the smallest lies below the floor."""
+    s = report.spectrum
+    if s.unresolved and not s.dead and len(s.singular_values):
+        return f"> {s.singular_values[0] / s.floor:.3g}"
+    return f"{report.score.condition:.3g}"
 
 
 def _theory(report: Report) -> str:
@@ -165,4 +173,4 @@ def _bar(share: float, largest: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return "" if share == 0 else " <1%" if share < 0.005 else f" {share:.0%}"
+    return f" {percent(share)}" if share else ""

@@ -14,6 +14,7 @@ from isometry.spectrum import Spectrum
 from isometry.trust import SelfCheck
 
 SCHEMA_VERSION = 1
+_STATUSES = ("PASS", "WARN", "FAIL", "WITHHELD")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ class Verdict:
 
     status: str
     reason: str
+
+    def __post_init__(self) -> None:
+        if self.status not in _STATUSES:
+            raise InputError(f"a verdict is one of {', '.join(_STATUSES)}, got {self.status!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -166,3 +171,10 @@ class Report:
         from isometry import render
 
         return render.html(self)
+
+
+def percent(share: float) -> str:
+    """Write a share of the directions; neither a few nor all but a few are rounded away."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"

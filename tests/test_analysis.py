@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -144,6 +145,21 @@ def test_unknown_devices_are_refused(device):
 def test_the_memory_allowed_is_kept():
     with pytest.raises(MemoryBudgetError, match="more than the 100 B allowed"):
         isometry.analyze(isometric(), memory=100)
+
+
+def test_the_memory_allowed_may_be_written_as_a_size():
+    with pytest.raises(MemoryBudgetError, match="more than the 100 B allowed") as e:
+        isometry.spectrum(isometric(), memory="100B")
+    (size,) = re.findall(r"allow it with --memory \S+, or memory=(\d+)$", str(e.value))
+    assert isometry.analyze(isometric(), memory=int(size)).trustworthy
+    assert isometry.analyze(isometric(), memory="4GB").trustworthy
+
+
+def test_findings_about_a_part_name_its_layers():
+    net = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)])
+    found = isometry.analyze(net, start="1", stop="4").findings
+    assert found
+    assert {f.where for f in found} == {"1 → 4"}
 
 
 # ------------------------------------------------------------------ the gate

@@ -110,7 +110,21 @@ def test_an_isometry_passes_without_findings(chain):
     report = isometry.analyze(chain(None, 5, 16, weights="orthogonal"))
     assert report.verdict.status == "PASS"
     assert report.findings == ()
-    assert "gain 1, singular values within a factor of 1 of their mean" in report.verdict.reason
+    spread = "gain 1, singular values spread by a factor of 1 at one standard deviation (score"
+    assert report.verdict.reason.startswith(spread)
+
+
+def test_the_headline_says_what_part_its_spread_is_not_about():
+    reason = diagnose(evidence([1.0], dead=0.5))[0].reason
+    assert "at one standard deviation, 50% of the directions dead (score" in reason
+    reason = diagnose(evidence([1.0], dead=0.5, unresolved=0.001))[0].reason
+    assert ", 50% of the directions dead, <1% of the directions unresolved (score" in reason
+
+
+def test_a_part_of_a_network_is_called_by_its_layers():
+    first = diagnose(replace(evidence([0.01]), ends=("input", "3")))[1][0]
+    assert first.where == "input → 3"
+    assert "from input to 3" in first.message
 
 
 # ------------------------------------------------------------------ thresholds

@@ -76,12 +76,13 @@ def test_atoms_are_stems_with_their_mass_in_the_legend(kind, reports):
     ax = figure.spectrum(report)
     stems = labelled(ax, "mean field: atom")
     assert len(stems) == len(report.theory[0].atoms)
-    top = ax.get_ylim()[1]
+    per_mass = stems[0][0].get_ydata()[1] / report.theory[0].atoms[0][1]
+    assert 0.4 < per_mass / ax.get_ylim()[1] < 1
     for (line, label), (sigma, mass) in zip(stems, report.theory[0].atoms, strict=True):
         x, y = line.get_data()
         assert x[0] == x[1]
         assert y[0] == 0
-        assert y[1] == pytest.approx(0.75 * mass * top)
+        assert y[1] == pytest.approx(mass * per_mass)
         assert f"σ = {sigma:.3g} (mass {mass:.2g})" in label
         assert ax.get_xlim()[0] < x[0] < ax.get_xlim()[1]
         if sigma > 0:
@@ -120,6 +121,29 @@ def test_equal_singular_values_are_one_visible_spike(reports):
     assert tall.get_x() <= 0 <= tall.get_x() + tall.get_width()
     assert tall.get_width() > 0.005 * (right - left)  # two pixels of a figure of 600
     assert tall.get_height() > 0.5 * ax.get_ylim()[1]
+
+
+def test_equal_singular_values_have_a_stem_that_a_law_does_not_cover(reports):
+    ax = figure.spectrum(reports["isometry"])
+    ((measured, label),) = labelled(ax, "measured: all at")
+    assert label == "measured: all at σ = 1 (mass 1)"
+    ((law, _),) = labelled(ax, "mean field: atom")
+    assert measured.get_linewidth() > 2 * law.get_linewidth()
+    assert measured.get_zorder() <= law.get_zorder()
+    assert ax.lines.index(measured) < ax.lines.index(law)
+    assert labelled(figure.spectrum(reports["linear"]), "measured: all at") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("own", [True, False])
+def test_the_legend_covers_neither_bars_nor_stems(kind, own, reports):
+    ax = figure.spectrum(reports[kind], None if own else Figure((5, 4)).subplots())
+    ax.figure.canvas.draw()
+    lowest = ax.transData.inverted().transform(ax.get_legend().get_window_extent())[0, 1]
+    assert all(p.get_height() <= lowest for p in bars(ax) if not p.get_label().startswith("below"))
+    # A density may diverge; stems have an end.
+    stems = [line for line in ax.lines if line.get_marker() == "o"]
+    assert all(np.max(line.get_ydata()) <= lowest for line in stems)
 
 
 @pytest.mark.parametrize("kind", KINDS)

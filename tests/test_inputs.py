@@ -58,6 +58,13 @@ def test_the_seed_alone_fixes_the_numbers():
         ({"input_scale": -1.0}, "the input scale must be positive"),
         ({"input_scale": float("nan")}, "the input scale must be positive"),
         ({"input_scale": float("inf")}, "the input scale must be positive"),
+        ({"input_scale": "1"}, "the input scale must be positive"),
+        ({"samples": 1.5}, r"samples must be a whole number, got 1\.5"),
+        ({"samples": "2"}, "samples must be a whole number, got '2'"),
+        ({"seed": "a"}, "seed must be a whole number, got 'a'"),
+        ({"shape": 1.5}, r"a shape is made of whole numbers, got \(1\.5,\)"),
+        ({"memory": "lots"}, "cannot read 'lots' as a memory size"),
+        ({"memory": 0}, "cannot read '0' as a memory size"),
     ],
 )
 def test_options_out_of_range_are_refused(options, words):
@@ -90,9 +97,9 @@ def test_the_first_layer_gives_the_shape(model, shape):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (nn.Conv2d(3, 8, 3), r"first layer is Conv2d\(3, …\), so give --shape 3,H,W"),
-        (nn.Conv1d(4, 8, 3), r"Conv1d\(4, …\), so give --shape 4,W"),
-        (nn.Conv3d(2, 8, 3), r"Conv3d\(2, …\), so give --shape 2,D,H,W"),
+        (nn.Conv2d(3, 8, 3), r"takes inputs of shape \(3, H, W\), so give --shape 3,H,W"),
+        (nn.Conv1d(4, 8, 3), r"of shape \(4, W\), so give --shape 4,W"),
+        (nn.Conv3d(2, 8, 3), r"of shape \(2, D, H, W\), so give --shape 2,D,H,W"),
         (nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4)), "the input shape cannot be told"),
         (nn.Tanh(), "the input shape cannot be told"),
         (torch.sin, "the input shape cannot be told from the model: give --shape"),
@@ -200,11 +207,31 @@ def test_arrays_and_lists_are_taken(data):
         (np.zeros((0, 3)), "has no elements"),
         (np.zeros((1, 0)), "has no elements"),
         (torch.ones(1, 3, dtype=torch.complex64), "complex64, expected floating point"),
+        (torch.ones(1, 3).to_sparse(), "the input is sparse or nested"),
+        ({"input": torch.ones(1, 3).to_sparse()}, "the input is sparse or nested"),
+        (torch.ones(1, 3, device="meta"), "meta tensor, which has no values"),
     ],
 )
 def test_unusable_data_are_refused_with_words(data, words):
     with pytest.raises(InputError, match=words):
         isometry.analyze(nn.Linear(3, 3), data)
+
+
+def test_a_wrong_shape_for_a_convolution_is_answered_with_the_right_one():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
+    words = (
+        r"the first layer takes inputs of shape \(3, H, W\): give such an input, or --shape 3,H,W"
+    )
+    for options in ({"x": torch.ones(1, 1, 8, 8)}, {"shape": (1, 8, 8)}):
+        with pytest.raises(InputError, match=words):
+            isometry.analyze(net, **options)
+
+
+def test_options_of_numpy_are_numbers_too():
+    options = {"samples": np.int64(2), "seed": np.int32(3), "input_scale": np.float32(1)}
+    report = isometry.analyze(nn.Linear(3, 3), **options)
+    assert (report.input.samples, report.provenance.seed) == (2, 3)
+    assert isometry.Report.from_json(report.to_json()) == report
 
 
 @pytest.mark.parametrize("samples", [0, -1])

@@ -116,6 +116,37 @@ def test_without_a_recipe_there_is_none():
     assert remedy.reinitialise(read(nn.Tanh, depth=1), 1.0) is not None  # it is linear
 
 
+def best(depth, activation, n=64):
+    torch.manual_seed(0)
+    layers = [m for _ in range(depth) for m in (nn.Linear(n, n), activation())]
+    model = nn.Sequential(*layers)
+    recipe = remedy.reinitialise(anatomy.read(model), 1.0)
+    exec(recipe, {"torch": torch, "model": model})
+    return model
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Identity])
+def test_a_network_made_by_the_recipe_is_known_to_be(activation):
+    model = best(6, activation)
+    assert remedy.is_at_its_best(anatomy.read(model), 1.0)
+    model[4].weight.data *= 1.1
+    assert not remedy.is_at_its_best(anatomy.read(model), 1.0)
+    random = nn.Sequential(nn.Linear(512, 512), nn.ReLU())
+    nn.init.normal_(random[0].weight, std=(2 / 512) ** 0.5)
+    nn.init.zeros_(random[0].bias)
+    assert not remedy.is_at_its_best(anatomy.read(random), 1.0)
+    assert not remedy.is_at_its_best(anatomy.read(torch.sin), 1.0)
+
+
+def test_the_recipe_is_not_prescribed_to_a_network_that_has_it():
+    model = best(120, nn.ReLU)
+    report = isometry.analyze(model)
+    assert report.verdict.status != "PASS"
+    fixes = [f.fix for f in report.findings if f.code in ("ISO101", "ISO102", "ISO103")]
+    assert fixes
+    assert all(f.startswith("the weights already have the best initialisation") for f in fixes)
+
+
 def test_rescaling_shares_the_gain_between_the_layers():
     two = anatomy.read(nn.Sequential(nn.Linear(3, 3), nn.Conv1d(3, 3, 1), nn.GELU()))
     assert remedy.rescale(two, 16.0) == (

@@ -82,7 +82,7 @@ def test_html_escapes_whatever_comes_from_the_model(report):
     everywhere = replace(
         report,
         model=replace(report.model, name=evil),
-        verdict=replace(report.verdict, status=evil, reason=evil),
+        verdict=replace(report.verdict, reason=evil),
         findings=tuple(replace(f, code=evil, message=evil, fix=evil) for f in report.findings),
         notes=(evil,),
     )
@@ -157,3 +157,6 @@ def test_unresolved_quantiles_are_not_called_zero(chain, dtype):
     r = isometry.analyze(chain(nn.Tanh, 50, gain=2.5), dtype=dtype)
     assert r.spectrum.unresolved > 0.05
     assert f"5%: <{r.spectrum.floor:.2g}" in render.text(r)
+    largest = r.spectrum.singular_values[0]
+    assert f"condition   > {largest / r.spectrum.floor:.3g}  σ_max" in render.text(r)
+    assert '"condition": "inf"' in r.to_json()

@@ -150,6 +150,7 @@ def test_a_newer_schema_version_is_refused_even_if_it_looks_the_same(reports):
         (("spectrum", "weights"), [], "report.spectrum: a spectrum needs as many weights"),
         (("spectrum", "dead"), 5.0, "report.spectrum: the masses of a spectrum must add up to 1"),
         (("findings",), {}, "report.findings should be a list"),
+        (("verdict", "status"), "GOOD", "report.verdict: a verdict is one of PASS, WARN, FAIL"),
         (("provenance", "seed"), 1.5, "report.provenance.seed should be int, got 1.5"),
     ],
 )

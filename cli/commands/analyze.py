@@ -38,7 +38,7 @@ def command(
     report = wanted.analyze(quiet=quiet)
 
     from isometry import render
-    from isometry.analysis import passes
+    from isometry.analysis import outcome, passes
 
     if json_path not in (None, "-"):
         write(str(json_path), report.to_json().encode())
@@ -48,6 +48,9 @@ def command(
             click.echo(f"figure: {figure_path}", err=True)
     if json_path == "-":
         click.echo(report.to_json(), nl=False)
+    elif quiet and fail_under is not None:
+        word, why = outcome(report, fail_under)
+        click.echo(f"{word} {report.model.name}: {why}")
     elif quiet:
         click.echo(render.line(report))
     else:

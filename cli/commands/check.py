@@ -30,21 +30,17 @@ def command(
     check_targets(json_path, figure_path, wanted.path, *wanted.input_files)
     report = wanted.analyze(quiet=True)
 
-    from isometry import render
-    from isometry.analysis import failure, passes
+    from isometry.analysis import outcome, passes
 
     if json_path not in (None, "-"):
         write(str(json_path), report.to_json().encode())
     if figure_path is not None:
         draw(report, figure_path)
-    passed = passes(report, fail_under)
     if json_path == "-":
         click.echo(report.to_json(), nl=False)
-    elif passed or not report.trustworthy:
-        click.echo(render.line(report))
     else:
-        why = failure(report, fail_under).removeprefix("FAIL: ")
-        click.echo(f"FAIL {report.model.name}: {why}")
+        word, why = outcome(report, fail_under)
+        click.echo(f"{word} {report.model.name}: {why}")
     if not report.trustworthy:
         return ExitCode.UNTRUSTWORTHY
-    return ExitCode.OK if passed else ExitCode.GATE_FAILED
+    return ExitCode.OK if passes(report, fail_under) else ExitCode.GATE_FAILED

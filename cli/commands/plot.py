@@ -27,6 +27,11 @@ def command(report_path: str, output: str) -> None:
         raise click.UsageError(f"cannot read {report_path!r}: {reason}") from e
 
     from isometry import Report
+    from isometry.errors import LoadError
 
-    draw(Report.from_json(text), output)
+    try:
+        report = Report.from_json(text)
+    except LoadError as e:
+        raise click.UsageError(f"cannot draw {report_path!r}: {e}") from e
+    draw(report, output)
     click.echo(f"figure: {output}", err=True)

@@ -77,11 +77,14 @@ def read(model: Callable[..., object], x: object, wrt: str | None) -> Arguments:
     if not tensors:
         raise InputError(f"the input must be a tensor, got {_describe(x)}")
     floating = [k for k, v in tensors.items() if v.is_floating_point()]
+    # Nobody asks for the derivative by a mask; where only masks are floating, ids are meant.
+    others = [k for k in floating if "mask" not in _name_of(model, k)]
+    floating = others if others or len(tensors) > len(floating) else floating
     notes: tuple[str, ...] = ()
     if wrt is not None:
         key = _named_by(model, wrt, positional, tensors)
     else:
-        key = floating[0] if floating else next(iter(tensors))
+        key = floating[0] if floating else _ids_among(tensors)
         if len(floating) > 1:
             names = [_name_of(model, k) for k in floating]
             notes = (
@@ -91,6 +94,11 @@ def read(model: Callable[..., object], x: object, wrt: str | None) -> Arguments:
         return Arguments(positional, named, key, True)
     refuse_bad_input(tensors[key])
     return Arguments(positional, named, key, False, notes)
+
+
+def _ids_among(tensors: dict[int | str, Tensor]) -> int | str:
+    whole = (k for k, v in tensors.items() if not v.is_floating_point() and v.dtype != torch.bool)
+    return next(whole, next(iter(tensors)))
 
 
 def refuse_bad_input(x: Tensor) -> None:
@@ -108,8 +116,10 @@ def refuse_bad_input(x: Tensor) -> None:
 
 
 def refuse_bad_kind(x: Tensor) -> None:
-    """Refuse tensors of integers and of complex numbers."""
-    if x.is_floating_point():
+    """Refuse tensors of integers and of complex numbers, and those that are not dense."""
+    if x.layout is not torch.strided or x.is_nested:
+        raise InputError("the input is sparse or nested: give a dense tensor (x.to_dense())")
+    if x.is_floating_point() and x.element_size() > 1:
         return
     cure = "convert it to float32, or give the embedded input if these are token ids"
     if x.is_complex():
@@ -134,7 +144,12 @@ def _split(x: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _tensor(v: object) -> object:
-    return torch.as_tensor(v) if isinstance(v, np.ndarray) else v
+    if not isinstance(v, np.ndarray):
+        return v
+    try:  # PyTorch knows neither negative strides nor foreign byte orders
+        return torch.as_tensor(np.ascontiguousarray(v, dtype=v.dtype.newbyteorder("=")))
+    except TypeError as e:
+        raise InputError(f"the input is an array of {v.dtype}, expected numbers") from e
 
 
 def _named_by(
@@ -179,11 +194,12 @@ def _takes_tokens(model: Callable[..., object], ids: Tensor) -> bool:
 def _cast(v: Any, dtype: torch.dtype, device: torch.device) -> Any:
     if isinstance(v, Tensor):
         v = v.detach()
-        return v.to(device, dtype) if v.is_floating_point() else v.to(device)
+        return v.to(device, dtype if v.is_floating_point() else v.dtype, copy=True)
     if isinstance(v, dict):
         return {k: _cast(item, dtype, device) for k, item in v.items()}
-    if type(v) in (tuple, list):
-        return type(v)(_cast(item, dtype, device) for item in v)
+    if isinstance(v, (tuple, list)):
+        items = [_cast(item, dtype, device) for item in v]
+        return type(v)(*items) if hasattr(v, "_fields") else type(v)(items)
     return v
 
 
@@ -192,8 +208,9 @@ def _copy(v: Any) -> Any:
         return v.clone()
     if isinstance(v, dict):
         return {k: _copy(item) for k, item in v.items()}
-    if type(v) in (tuple, list):
-        return type(v)(_copy(item) for item in v)
+    if isinstance(v, (tuple, list)):
+        items = [_copy(item) for item in v]
+        return type(v)(*items) if hasattr(v, "_fields") else type(v)(items)
     return v
 
 

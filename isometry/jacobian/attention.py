@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isometry.jacobian.function import Network
-from isometry.jacobian.modules import all_plain
 
 _SHORT = 512  # inputs of fewer elements have no table worth counting
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -31,7 +30,7 @@ class AttentionTables:
 
     def __init__(self, network: Network, dtype: torch.dtype, device: torch.device) -> None:
         self.elements: list[int] = []
-        if network.arguments.chosen.numel() < _SHORT or all_plain(network.modules):
+        if network.arguments.chosen.numel() < _SHORT or network.is_plain():
             return
         with (
             network.held_still(device),

@@ -20,7 +20,7 @@ import torch.utils.checkpoint as checkpointing
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from isometry.jacobian.modules import MAPPINGS, all_plain, own_attributes
+from isometry.jacobian.modules import MAPPINGS, own_attributes
 from isometry.jacobian.randomness import MASK_SEED, one_mask
 
 _CHANGING = (np.ndarray, torch.Generator, random.Random, np.random.Generator)
@@ -39,12 +39,17 @@ _held: ContextVar[_Held | None] = ContextVar("held", default=None)
 
 @contextmanager
 def measuring(
-    modules: Sequence[nn.Module], device: torch.device, *, train_mode: bool = False
+    modules: Sequence[nn.Module],
+    device: torch.device,
+    *,
+    train_mode: bool = False,
+    plain: bool = False,
 ) -> Iterator[list[str]]:
     """Hold a network still while it is measured on `device`, and leave it without a trace.
 
     Gives a list that fills with what turns out to be changed only when the network runs, in
-    words for the report. Entered again for the same modules, it has nothing left to do.
+    words for the report. Entered again for the same modules, it has nothing left to do. A
+    `plain` network is made of PyTorch's plain layers alone, which hide nothing.
     """
     held = _held.get()
     if held is not None and held.modules and held.modules == modules:
@@ -55,7 +60,7 @@ def measuring(
         changes: list[str] = []
         token = _held.set(_Held(modules, changes))
         try:
-            with _held_still(modules, device, train_mode, changes):
+            with _held_still(modules, device, train_mode, plain, changes):
                 yield changes
         finally:
             _held.reset(token)
@@ -113,12 +118,16 @@ def differentiating(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _held_still(
-    modules: Sequence[nn.Module], device: torch.device, train_mode: bool, changes: list[str]
+    modules: Sequence[nn.Module],
+    device: torch.device,
+    train_mode: bool,
+    plain: bool,
+    changes: list[str],
 ) -> Iterator[None]:
     with ExitStack() as stack:
         enter = stack.enter_context
         enter(differentiating(device))
-        if train_mode or not all_plain(modules):
+        if train_mode or not plain:
             _hold_all(enter, modules, device, changes)
         if train_mode:
             enter(one_mask())
@@ -184,6 +193,23 @@ def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
             if list(table) != list(kept):  # order counts: it is that of the state dict
                 table.clear()
             table.update(kept)
+
+
+@contextmanager
+def attributes_once(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back what one forward pass sets on the modules, so that the next finds them the same.
+
+    A pass that reads what another remembered is another function of the input.
+    """
+    tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    before = [(t, dict(t)) for t in tables]
+    try:
+        yield
+    finally:
+        for table, kept in before:
+            if len(table) != len(kept) or any(table.get(k) is not v for k, v in kept.items()):
+                table.clear()
+                table.update(kept)
 
 
 @contextmanager

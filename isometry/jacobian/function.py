@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
-from isometry.jacobian.context import changes_for, measuring
+from isometry.jacobian.context import attributes_once, changes_for, measuring
 from isometry.jacobian.forecast import can_expand, refuse_beyond
-from isometry.jacobian.modules import modules_of, named, names, own_attributes, unwrap
+from isometry.jacobian.modules import all_plain, modules_of, named, names, own_attributes, unwrap
 from isometry.jacobian.outputs import chosen_output
 from isometry.jacobian.randomness import restart
 from isometry.jacobian.section import Section, from_embedding
@@ -64,6 +65,7 @@ class Network:
         self.notes = list(self.arguments.notes)
         self.output_name = ""
         self.memory = memory
+        self._remembering = False
         self._looked_at: set[torch.Size] = set()
         self._at_output, self._at_input = self.selection.positions()
         start, stop = (
@@ -75,7 +77,23 @@ class Network:
 
     def held_still(self, device: torch.device) -> Any:
         """Return the measurement context for this network."""
-        return measuring(self.modules, device, train_mode=self.selection.train_mode)
+        return measuring(
+            self.modules, device, train_mode=self.selection.train_mode, plain=self.is_plain()
+        )
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Let a pass see what the one before it left on the modules, as in the user's hands."""
+        with attributes_once(self.modules):
+            self._remembering = True
+            try:
+                yield
+            finally:
+                self._remembering = False
+
+    def is_plain(self) -> bool:
+        """Whether it is made of PyTorch's plain layers alone, as it stands now."""
+        return isinstance(self.model, nn.Module) and all_plain(self.modules)
 
     def changes(self, device: torch.device) -> list[str]:
         """Return what the measurement context will change, in words for the report."""
@@ -105,6 +123,7 @@ class Network:
         # A clone, so that tensors made in inference mode can be differentiated.
         point = (whole if inner is None else selection.pick(whole, inner, "the input")).clone()
 
+        remembers = not self.is_plain()
         look = device.type != "meta" and can_expand(self.modules)
         shapes_only = self._shapes_only(dtype) if look else None
 
@@ -114,7 +133,8 @@ class Network:
                 self._looked_at.add(x.shape)
             if inner is not None:
                 x = selection.put(whole, inner, x)
-            with lent:
+            forgetful = self.modules if remembers and not self._remembering else ()
+            with lent, attributes_once(forgetful):
                 if self.selection.train_mode:
                     restart()
                 if section is None:
@@ -153,22 +173,19 @@ class Network:
 
 def _refuse_quantised(model: Callable[..., object], modules: Sequence[nn.Module]) -> None:
     """Rounded weights and activations have no derivative, only a straight-through stand-in."""
-    for m in modules:
-        kind = type(m)
-        if "quant" in kind.__module__ and (
-            "quantized" in kind.__module__ or "Fake" in kind.__name__
-        ):
-            name = next((k for k, v in names(model).items() if v is m), "")
-            raise MeasurementError(
-                f"the layer {name!r} ({kind.__name__}) is quantised: rounding has no derivative; "
-                "measure the network before it is quantised"
-            )
+    if not any(map(_rounds, set(map(type, modules)))):
+        return
+    m = next(m for m in modules if _rounds(type(m)))
+    name = next((k for k, v in names(model).items() if v is m), "")
+    raise MeasurementError(
+        f"the layer {name!r} ({type(m).__name__}) is quantised: rounding has no derivative; "
+        "measure the network before it is quantised"
+    )
 
 
 def _rounds(kind: type) -> bool:
-    return "quantized" in kind.__module__ or (
-        "quant" in kind.__module__ and "Fake" in kind.__name__
-    )
+    home = kind.__module__
+    return "quantized" in home or ("quant" in home and "Fake" in kind.__name__)
 
 
 class _LentWeights:

@@ -43,8 +43,8 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
     if not callable(model):
         raise InputError(f"expected a module or a function, got {type(model).__name__}")
     while isinstance(model, nn.Module):
-        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
+        if type(model).__module__.startswith("torch._dynamo"):
+            model = model.get_submodule("_orig_mod")
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         else:
@@ -54,7 +54,9 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
 
 def names(model: Callable[..., object]) -> dict[str, nn.Module]:
     """Return the submodules by name; none for a function."""
-    return dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    if not isinstance(model, nn.Module):
+        return {}
+    return dict(model.named_modules(remove_duplicate=False))  # a shared layer has two names
 
 
 def named(model: Callable[..., object], name: str) -> nn.Module:
@@ -108,7 +110,8 @@ def _parts(whole: object) -> Iterable[object]:
     if isinstance(whole, nn.Module):
         if isinstance(whole, torch.jit.ScriptModule):
             return whole.children()
-        kept = [v for v in own_attributes(whole).values() if isinstance(v, _CONTAINERS)]
+        own = own_attributes(whole).values()
+        kept = [v for v in own if isinstance(v, _CONTAINERS) or hasattr(v, "__dict__")]
         return [*whole._modules.values(), *kept]
     if isinstance(whole, dict):
         return list(itertools.islice(whole.values(), _MOST))
@@ -120,9 +123,16 @@ def _parts(whole: object) -> Iterable[object]:
         return []
     if inspect.ismethod(whole):
         return [whole.__self__, whole.__func__]
-    attributes = getattr(whole, "__dict__", {}).values()
+    attributes = list(itertools.islice(getattr(whole, "__dict__", {}).values(), _MOST))
     if not inspect.isfunction(whole):
-        return list(attributes)
-    names = inspect.getclosurevars(whole)
+        call = inspect.getattr_static(type(whole), "__call__", None)
+        return [*attributes, call] if inspect.isfunction(call) else attributes
+    named = [whole.__globals__[n] for n in _names_in(whole.__code__) if n in whole.__globals__]
     defaults = (*(whole.__defaults__ or ()), *(whole.__kwdefaults__ or {}).values())
-    return [*attributes, *names.nonlocals.values(), *names.globals.values(), *defaults]
+    return [*attributes, *inspect.getclosurevars(whole).nonlocals.values(), *named, *defaults]
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """Return the global names that a function uses, those of its comprehensions among them."""
+    inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return {*code.co_names}.union(*map(_names_in, inner))

@@ -20,16 +20,19 @@ from isometry.jacobian.function import (
     count_bad,
     weights_not_finite,
 )
+from isometry.jacobian.placement import chosen_device, chosen_dtype
 from isometry.jacobian.products import Products, first_line, memory_errors
 from isometry.jacobian.routes import (
     FORWARD,
     REVERSE,
+    CentralDifference,
     Ladder,
     Route,
 )
+from isometry.jacobian.routes.double_pullback import any_cotangent
 from isometry.jacobian.selection import Selection
 from isometry.jacobian.selfcheck import self_check
-from isometry.memory import default_budget, format_size
+from isometry.memory import default_budget, format_size, parse_size
 from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ _WIDEST_BLOCK = 1024
 # Intermediate tensors do not exceed input and output by more: where this much would not fit,
 # they are measured.
 _USUAL_GROWTH = 4096
+_ADJOINT = 1e-4  # how far differences may be off before they are refused
 _UNCHECKED = SelfCheck(True, None, None, None, False, ())
 
 
@@ -127,17 +131,18 @@ class Jacobian:
         start: str | None = None,
         stop: str | None = None,
         train_mode: bool = False,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
-        memory: int | None = None,
+        memory: int | str | None = None,
         self_check: bool = True,
     ) -> None:
         selection = Selection(wrt, output, at, start, stop, train_mode)
+        memory = parse_size(memory) if isinstance(memory, str) else memory
         self.network = Network(model, x, selection, memory)
         chosen = self.network.arguments.chosen
-        self.device = (
-            torch.device(device) if device is not None else device_of(self.network.model, chosen)
-        )
+        place = chosen_device(device)[0]
+        dtype = chosen_dtype(dtype) if isinstance(dtype, str) else dtype
+        self.device = place if place is not None else device_of(self.network.model, chosen)
         self.reverse = Ladder(REVERSE, "Jᵀu")
         self.forward = Ladder(FORWARD, "J v")
         self._notes: list[str] = []
@@ -179,7 +184,10 @@ class Jacobian:
         block = self._block(v, n, "J @ V")
         self._ensure_verified()
         with self.session() as s:
-            return _unblocked(self._chunked(s, s.push, block.reshape(-1, *self.x.shape)), m, v)
+            columns = self._chunked(s, s.push, block.reshape(-1, *self.x.shape))
+            if self.forward.route is CentralDifference and not self.reverse.exhausted:
+                self._refuse_differences(s, block.reshape(-1, n), columns)
+            return _unblocked(columns, m, v)
 
     def rmatmul(self, u: Tensor) -> Tensor:
         """Return Jᵀ U for U of shape (m,) or (..., m, k); the same as ``J.T @ U``."""
@@ -389,6 +397,16 @@ class Jacobian:
             return route(block)
         return torch.cat([route(block[i : i + width]) for i in range(0, len(block), width)])
 
+    def _refuse_differences(self, s: Products, v: Tensor, columns: Tensor) -> None:
+        """Refuse columns by differences that are not adjoint to the rows by reverse mode."""
+        u = any_cotangent(columns[0])
+        found, expected = columns.flatten(1) @ u.flatten(), v @ s.pull(u[None]).flatten()
+        if not (found - expected).norm() <= _ADJOINT * expected.norm():
+            raise MeasurementError(
+                "J @ V can only be had by central differences here, which do not agree with Jᵀ: "
+                "use J.T @ U or J.dense()"
+            )
+
     def _by_rows(self, s: Products) -> bool:
         """Rows where there are fewer, or where columns would be differences."""
         if self.reverse.exhausted:
@@ -415,8 +433,10 @@ class Jacobian:
             raise InputError(
                 f"{product} needs a tensor of shape ({rows},) or (..., {rows}, k), got {came}"
             )
-        if v.is_complex():
-            raise InputError(f"{product} takes real vectors: give real and imaginary part in turn")
+        if v.is_complex() or v.layout is not torch.strided or v.is_meta:
+            raise InputError(
+                f"{product} takes dense real vectors, of a complex one each part in turn"
+            )
         v = v.detach().to(self.device, self.dtype)
         return v if v.ndim == 1 else v.transpose(-2, -1).contiguous()
 

@@ -66,7 +66,9 @@ def _channels(spatial: int) -> Callable[..., Tensor]:
     def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0:
             return x
-        shape = torch.Size([*x.shape[: x.ndim - spatial], *[1] * spatial])
+        # Of three dimensions, dropout2d takes the last alone as spatial.
+        last = 1 if (spatial, x.ndim) == (2, 3) else spatial
+        shape = torch.Size([*x.shape[: x.ndim - last], *[1] * last])
         return _written(x, x * (_kept(shape, x, p) / max(1 - p, 1e-300)), inplace)
 
     return dropout
@@ -79,6 +81,8 @@ def _alpha(whole_channels: bool) -> Callable[..., Tensor]:
         shape = x.shape
         if whole_channels:
             shape = torch.Size([*x.shape[:2], *[1] * (x.ndim - 2)])
+        if p == 1:
+            return _written(x, x * 0, inplace)
         kept = _kept(shape, x, p)
         a = ((1 - p) * (1 + p * _SATURATION**2)) ** -0.5
         out = a * (x * kept + _SATURATION * (1 - kept)) - a * p * _SATURATION
@@ -126,7 +130,9 @@ def _attention_with_dropout(
         scores = scores.masked_fill(~attn_mask, float("-inf"))
     elif attn_mask is not None:
         scores = scores + attn_mask
-    return _dropout(scores.softmax(-1), dropout_p) @ value
+    nothing = (scores == float("-inf")).all(-1, keepdim=True)  # attended to: a row of zeros
+    weights = scores.masked_fill(nothing, 0).softmax(-1).masked_fill(nothing, 0)
+    return _dropout(weights, dropout_p) @ value
 
 
 _REPLACED: dict[str, Callable[..., Tensor]] = {

@@ -48,10 +48,10 @@ class Section:
             return lambda *_: calls.append(name)
 
         def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            entered.extend(v for v in (*args, *kwargs.values()) if _floating(v))
+            entered.extend(v.clone() for v in (*args, *kwargs.values()) if _floating(v))
 
         def catch_output(_m: nn.Module, _a: object, out: Any) -> None:
-            entered.extend(v for v in (out,) if _floating(v))
+            entered.extend(v.clone() for v in (out,) if _floating(v))
 
         with ExitStack() as hooks:
             for name, module in self._ends():

@@ -8,8 +8,10 @@ under ``no_grad`` or ``detach`` inside forward, randomness that differs between 
 from __future__ import annotations
 
 import math
+import random
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # Steps of the central difference, relative to the input: a network may bend on any scale.
 _STEPS = tuple(10.0**-k for k in (6, 5, 7, 4, 8, 3, 9, 2, 10, 1, 11, 12, 13))
 _ROUNDING = 20.0  # rounding noise of one forward pass, in units of eps times the output
+_LARGE = 1e3  # of a cotangent, within half precision's range
 _ENOUGH_STEPS = 6  # that agree loosely, where none agrees closely
 _TOSSES = 10  # forward passes that must agree where random numbers are drawn
 _JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
@@ -55,7 +58,8 @@ def self_check(
     tolerance = _tolerance(jacobian)
     vectors = _Vectors(jacobian, seed)
     with jacobian.session() as s:
-        repeatable = _repeatable(s, tolerance)
+        with jacobian.network.remembering():
+            repeatable = _repeatable(s, tolerance)
         jv, jtu = _products(s, jacobian, vectors)
         if jv is None and jtu is None:
             return SelfCheck(repeatable, None, None, None, False, ("ISO305",)), ""
@@ -67,8 +71,6 @@ def self_check(
     kink = disagrees and _agrees_beside(jacobian, vectors)
     failures = []
     suspect = ""
-    if not repeatable:
-        failures.append("ISO301")
     if any(e is not None and not e <= tolerance for e in (adjoint, against_dense)):
         failures.append("ISO302")
         suspect = "reverse"
@@ -82,8 +84,10 @@ def self_check(
         failures.append("ISO307")
     if difference is None and jacobian.dtype in (torch.float16, torch.bfloat16):
         failures.append("ISO304")
+    if not repeatable:  # then all else follows from it
+        failures, suspect = ["ISO301"], ""
     check = SelfCheck(repeatable, adjoint, against_dense, difference, kink, tuple(failures), loop)
-    return check, suspect if repeatable else ""
+    return check, suspect
 
 
 def refuse_not_finite(jacobian: Jacobian, *parts: Tensor) -> None:
@@ -105,9 +109,10 @@ def _where_not_finite(jacobian: Jacobian) -> str:
 
 
 class _Vectors:
-    """Two Gaussian tangents and cotangents, the same for every device.
+    """Gaussian tangents and cotangents, the same for every device.
 
-    Two, since a block of one can be right where wider blocks are wrong.
+    Two, since a block of one can be right where wider blocks are wrong; and the first once more,
+    a thousand times as large, since a backward that clips its gradients is not linear.
     """
 
     def __init__(self, jacobian: Jacobian, seed: int) -> None:
@@ -116,8 +121,9 @@ class _Vectors:
         def draw(*shape: int) -> Tensor:
             return torch.randn(shape, generator=g, dtype=torch.float64, device="cpu")
 
-        self.v = draw(2, *jacobian.x.shape).to(jacobian.x)
-        self.u = draw(2, *jacobian.output_shape).to(jacobian.x)
+        v, u = draw(2, *jacobian.x.shape), draw(2, *jacobian.output_shape)
+        self.v = torch.cat([v, v[:1]]).to(jacobian.x)
+        self.u = torch.cat([u, _LARGE * u[:1]]).to(jacobian.x)
         self.direction = draw(*jacobian.x.shape)
 
 
@@ -126,10 +132,16 @@ def _repeatable(s: Products, tolerance: float) -> bool:
 
     A coin that is tossed can fall the same way twice.
     """
-    before = torch.get_rng_state()
+    before = _drawn()
     y = call(s.f, s.x).detach()
-    passes = 1 if torch.equal(torch.get_rng_state(), before) else _TOSSES
+    passes = 1 if _drawn() == before else _TOSSES
     return all(_distance(call(s.f, s.x).detach(), y) <= tolerance for _ in range(passes))
+
+
+def _drawn() -> tuple[object, ...]:
+    """Where the global generators stand."""
+    numpy = np.random.get_state(legacy=False)["state"]
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(numpy)
 
 
 def _products(
@@ -180,6 +192,8 @@ def _dense_error(
 
 
 def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
+    if not _bends(jacobian, vectors):
+        return False
     shift = _JITTER * _scale(jacobian.x) * vectors.direction.to(jacobian.x)
     beside = jacobian.x + shift
     with jacobian.session(at=beside) as s:
@@ -189,6 +203,15 @@ def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
         return False
     error, disagrees = _difference_error(jacobian, beside, vectors, jv, jtu)
     return error is not None and not disagrees
+
+
+def _bends(jacobian: Jacobian, vectors: _Vectors) -> bool:
+    """Whether the slopes ahead and behind differ, as at a kink; else the derivative is wrong."""
+    with jacobian.network.held_still(jacobian.device):
+        f, x = _in_double(jacobian, jacobian.x)
+        step = 1e-6 * _scale(x) * vectors.v[0].to(x)
+        here, ahead, behind = (call(f, x + d).detach() for d in (0 * step, step, -step))
+    return _distance(ahead - here, here - behind) > 1e-3
 
 
 def _difference_error(
@@ -202,29 +225,27 @@ def _difference_error(
     asked for closely first, and loosely where the differences are no better than that:
     where the network computes in float32 inside, or is chaotic.
     """
+    if jv is None and jtu is None:
+        return None, False
     fine, coarse = _difference_tolerances(jacobian)
     seen: list[Tensor] = []
     best, settled = math.inf, math.inf
     with jacobian.network.held_still(jacobian.device):
         f, x = _in_double(jacobian, at)
-        v, u = vectors.v[0].to(x), vectors.u.to(x).reshape(2, -1)
-        # Where only reverse mode exists, ⟨u, ·⟩ of both sides is compared.
-        if jv is not None:
-            expected = size_of = jv[0].to(x)
-        elif jtu is not None:
-            expected, size_of = jtu.to(x).reshape(2, -1) @ v.flatten(), jtu.to(x)
-        else:
-            return None, False
-        size = _norm(size_of)
+        v = vectors.v[0].to(x)
         for relative in _STEPS:
             h = relative * _scale(x)
             ahead, behind = call(f, x + h * v).detach(), call(f, x - h * v).detach()
             slope = (ahead - behind) / (2 * h)
-            noise = _ROUNDING * torch.finfo(x.dtype).eps * _norm(ahead) / h
-            slope = u @ slope.flatten() if jv is None else slope
-            if not noise <= coarse * torch.maximum(size, _norm(slope)):
+            noise = _ROUNDING * torch.finfo(x.dtype).eps * ahead.abs() / h
+            if jv is not None:
+                slope, expected, noise = _beside_columns(slope, noise, jv[0].to(x), coarse)
+            else:
+                slope, expected, noise = _beside_rows(jacobian, at, vectors, slope, noise, coarse)
+            size = torch.maximum(_norm(expected), _norm(slope))
+            if not _norm(noise) <= coarse * size:
                 continue
-            best = min(best, _ratio(_norm(slope - expected), size))
+            best = min(best, _ratio(_norm(slope - expected), _norm(expected)))
             if best <= fine:
                 return best, False
             settled = min([settled, *(_distance(slope, other) for other in seen)])
@@ -234,6 +255,34 @@ def _difference_error(
     if settled <= fine or best <= coarse:
         return best, best > (fine if settled <= fine else coarse)
     return (best, True) if settled <= coarse else (None, False)
+
+
+def _beside_columns(
+    slope: Tensor, noise: Tensor, jv: Tensor, coarse: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the difference, J v and the noise, without what is too large to show a slope."""
+    finite = torch.isfinite(slope)
+    level = torch.maximum(_norm(jv), _norm(torch.where(finite, slope, 0)))
+    told = finite & (noise <= coarse * level)
+    if not told.any():
+        return slope, jv, torch.full_like(noise, math.inf)
+    return torch.where(told, slope, jv), jv, torch.where(told, noise, 0)
+
+
+def _beside_rows(
+    jacobian: Jacobian, at: Tensor, vectors: _Vectors, slope: Tensor, noise: Tensor, coarse: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ⟨u, ·⟩ of the difference and of J v by rows alone, and the noise of the first."""
+    finite = torch.isfinite(slope)
+    told = finite & (noise <= coarse * torch.where(finite, slope, 0).abs().max())
+    told = told if told.any() else finite
+    u = torch.where(told, vectors.u[:2].to(slope), 0)
+    with jacobian.session(None if at is jacobian.x else at) as s:
+        rows = s.pull(u.to(jacobian.x)).to(slope)
+    u, slope = u.flatten(1) if u.ndim > 1 else u[:, None], torch.where(told, slope, 0).flatten()
+    expected = rows.reshape(2, -1) @ vectors.v[0].to(slope).flatten()
+    noise = torch.where(told, noise, 0 if told.any() else math.inf)
+    return u @ slope, expected, noise
 
 
 def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
@@ -250,7 +299,7 @@ def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:
 
 def _tolerance(jacobian: Jacobian) -> float:
     # In float64 too, some networks compute a part of themselves in float32.
-    return max(20 * math.sqrt(torch.finfo(jacobian.dtype).eps), 2e-6)
+    return min(max(20 * math.sqrt(torch.finfo(jacobian.dtype).eps), 2e-6), 0.1)
 
 
 def _difference_tolerances(jacobian: Jacobian) -> tuple[float, float]:
@@ -258,7 +307,8 @@ def _difference_tolerances(jacobian: Jacobian) -> tuple[float, float]:
 
 
 def _scale(x: Tensor) -> float:
-    return float(x.double().square().mean().sqrt()) or 1.0
+    largest = float(x.abs().max())
+    return largest * float((x / largest).double().square().mean().sqrt()) if largest else 1.0
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

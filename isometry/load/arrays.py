@@ -23,10 +23,14 @@ from isometry.load.wording import amount, listing, show
 
 _USUAL = ("x", "X", "images", "data", "input", "inputs", "features")
 _TABLES = (".csv", ".tsv", ".txt")
+Note = Callable[[str], None]
+
 _READ = ".npy, .npz, .pt with tensors, .safetensors, .csv, .tsv, .txt, .png, .jpg"
 
 
-def load_array(path: str | os.PathLike[str], *, key: str | None = None) -> np.ndarray:
+def load_array(
+    path: str | os.PathLike[str], *, key: str | None = None, note: Note | None = None
+) -> np.ndarray:
     """Read an input from a file; nothing in the file is run.
 
     Parameters
@@ -37,6 +41,8 @@ def load_array(path: str | os.PathLike[str], *, key: str | None = None) -> np.nd
     key : str, optional
         Which array, where the file holds several. Without it the only one is taken, or
         the first present of x, X, images, data, input, inputs, features.
+    note : callable, optional
+        Called with words where one of several arrays was taken without a `key`.
 
     Returns
     -------
@@ -57,22 +63,22 @@ def load_array(path: str | os.PathLike[str], *, key: str | None = None) -> np.nd
         raise LoadError(f"{show(Path(path).name or path)} is a directory; name a file: {_READ}")
     with opened(path) as source:
         found = recognise(source)
-        array = _read(source, found, key)
+        array = _read(source, found, key, note)
         source.check_unchanged()
         return array
 
 
-def _read(source: Source, found: Format, key: str | None) -> np.ndarray:
+def _read(source: Source, found: Format, key: str | None, note: Note | None) -> np.ndarray:
     if found is Format.NPZ:
         npz = Npz(source)
-        return npz.read(_choose(npz.keys(), key, source.name, lambda k: npz.read(k).shape))
+        return npz.read(_choose(npz.keys(), key, source.name, lambda k: npz.read(k).shape, note))
     if found is Format.SAFETENSORS:
         tensors = SafeTensors(source)
         shapes = tensors.shapes()
-        chosen = _choose(list(shapes), key, source.name, shapes.__getitem__)
+        chosen = _choose(list(shapes), key, source.name, shapes.__getitem__, note)
         return _numpy(tensors.read(chosen), source.name)
     if found is Format.TORCH:
-        return _torch(source, key)
+        return _torch(source, key, note)
     if found is Format.NPY:
         return _only(read_npy(source), key, source.name)
     if found in (Format.PNG, Format.JPEG):
@@ -84,7 +90,7 @@ def _read(source: Source, found: Format, key: str | None) -> np.ndarray:
     raise refusal_of(source, found)
 
 
-def _torch(source: Source, key: str | None) -> np.ndarray:
+def _torch(source: Source, key: str | None, note: Note | None) -> np.ndarray:
     checkpoint = Checkpoint(source)
     found = checkpoint.arrays()
     if is_tensor(found):
@@ -96,12 +102,16 @@ def _torch(source: Source, key: str | None) -> np.ndarray:
         return checkpoint.tensors.build(found[name], name)
 
     names = [name for name in found if is_tensor(found[name])]
-    chosen = _choose(names, key, source.name, lambda k: tuple(build(k).shape))
+    chosen = _choose(names, key, source.name, lambda k: tuple(build(k).shape), note)
     return _numpy(build(chosen), source.name)
 
 
 def _choose(
-    keys: list[str], key: str | None, name: str, shape: Callable[[str], tuple[int, ...]]
+    keys: list[str],
+    key: str | None,
+    name: str,
+    shape: Callable[[str], tuple[int, ...]],
+    note: Note | None,
 ) -> str:
     if key is not None and key in keys:
         return key
@@ -109,6 +119,11 @@ def _choose(
         return keys[0]
     usual = [k for k in _USUAL if k in keys]
     if key is None and usual:
+        if note is not None:
+            note(
+                f"{name}: took {usual[0]!r} of {listing(keys, 8)}; another with "
+                "--input-key (key=...)"
+            )
         return usual[0]
     if not keys:
         raise LoadError(f"{name} holds no array")

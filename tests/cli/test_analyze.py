@@ -245,6 +245,37 @@ def test_the_line_of_a_failed_gate_does_not_say_pass(isometry, data):
     assert "PASS" not in ended.out
 
 
+@pytest.mark.parametrize("command", [("check",), ("analyze", "-q")])
+@pytest.mark.parametrize(
+    ("name", "least", "code", "words"),
+    [
+        ("trained.pt", 0.99, 1, "FAIL trained.pt: score 0.*, below the 0.99 asked for; gain "),
+        ("trained.pt", 0.1, 0, "PASS trained.pt: score 0.*, at least the 0.1 asked for; gain "),
+        ("tanh_default.pt", 0, 0, "PASS tanh_.*, at least the 0 asked for; verdict FAIL: signals "),
+        (
+            "tanh_default.pt",
+            0.5,
+            1,
+            "FAIL tanh_.*, below the 0.5 asked for; verdict FAIL: signals ",
+        ),
+    ],
+)
+def test_the_line_agrees_with_the_gate(command, name, least, code, words, isometry, data):
+    data(name, "digit.npy")
+    ended = isometry(*command, name, "--input", "digit.npy", "--fail-under", least)
+    assert ended.code == code
+    assert re.match(words, ended.out), ended.out
+    assert ended.out.count("\n") == 1
+
+
+def test_the_choice_of_an_array_is_told(isometry, model, place):
+    np.savez("two.npz", x=np.full(8, 0.5), y=np.full(8, 5.0))
+    note = "note: two.npz: took 'x' of x, y; another with --input-key"
+    assert note in isometry("analyze", model, "--input", "two.npz").err
+    ended = isometry("analyze", model, "--input", "two.npz", "--input-key", "x")
+    assert "took" not in ended.err
+
+
 @pytest.mark.parametrize("command", [("check",), ("analyze", "--quiet"), ("analyze", "-q")])
 def test_one_line_means_one_line(command, isometry, data):
     data("tanh_default.pt")

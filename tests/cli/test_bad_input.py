@@ -235,6 +235,18 @@ def test_input_that_fits_in_no_memory_is_refused(arguments, refused, model):
     refused(2, "memory|fit|large", "analyze", model, *arguments)
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is MPS here")
+@pytest.mark.parametrize("device", ["mps", "mps:0"])
+def test_mps_without_mps_is_refused(device, refused, model):
+    words = "MPS was asked for and there is none here: choose auto, cpu or cuda"
+    refused(2, words, "analyze", model, "--device", device)
+
+
+def test_a_scale_for_an_input_that_is_given_is_refused(refused, model, array):
+    words = "--input-scale is for Gaussian input: give it without --input"
+    refused(2, words, "analyze", model, "--input", array([1.0] * 8), "--input-scale", 2)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_cuda_without_cuda_is_refused(device, refused, model):

@@ -203,7 +203,7 @@ FORTY = [
         r"2x5 and 8x8\); the first layer takes inputs of shape \(8,\): give such an .*--shape 8",
         (*MODEL, "--input", "x.npy"), both(saved(linear), arrays(x=np.ones((2, 5))))),
     Row("23", "no input, and none to be inferred", 2,
-        r"first layer is Conv2d\(3, …\), so give --shape 3,H,W \(shape=...\) or an input", MODEL,
+        r"takes inputs of shape \(3, H, W\), so give --shape 3,H,W \(shape=...\)", MODEL,
         saved(lambda: nn.Conv2d(3, 4, 3))),
     Row("24", "float64 into float32", 0, "8 × 8, float64 on cpu", (*MODEL, "--input", "x.npy"),
         both(saved(linear), arrays(x=np.ones(8)))),

@@ -61,6 +61,21 @@ def test_a_result_never_replaces_what_is_read(refused, model, array, place):
     refused(2, words, "analyze", model, "--json", "hard.json", results=False)
 
 
+@pytest.mark.parametrize("old", [b"old", b"{}", b"[1]", b"\xff\x00", b"[" * 99_999])
+@pytest.mark.parametrize("command", ["analyze", "check", "inspect"])
+def test_json_never_replaces_what_is_no_result(command, old, refused, model, place):
+    (place / "r.json").write_bytes(old)
+    words = "cannot write 'r.json': it exists and is no report: give another name"
+    refused(2, words, command, model, "--json", "r.json", results=False)
+
+
+def test_json_never_replaces_the_code_that_it_is_about(refused):
+    words = "it exists and is no report"
+    refused(
+        2, words, "analyze", "--model", "cli_nets:linear", "--json", "cli_nets.py", results=False
+    )
+
+
 def test_two_results_never_share_a_file(refused, model, place):
     words = "cannot write .* twice: --json and --figure name it"
     refused(2, words, "analyze", model, "--json", "a.svg", "--figure", "./a.svg", results=False)
@@ -68,7 +83,7 @@ def test_two_results_never_share_a_file(refused, model, place):
     refused(2, words, "check", model, "--json", "a.svg", "--figure", "sub/a.svg", results=False)
 
 
-@pytest.mark.parametrize("old", [None, b"the old content"])
+@pytest.mark.parametrize("old", [None, b'{"schema_version": 0}'])
 @pytest.mark.parametrize("failing", ["replace", "fsync", "chmod"])
 @pytest.mark.parametrize("option", RESULTS)
 def test_a_write_that_fails_leaves_what_was_there(
@@ -86,7 +101,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 
 def test_an_interrupted_write_leaves_what_was_there(isometry, model, place, monkeypatch):
-    (place / "r.json").write_bytes(b"old")
+    (place / "r.json").write_bytes(b'{"schema_version": 0}')
 
     def interrupt(_descriptor):
         raise KeyboardInterrupt
@@ -109,7 +124,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_nothing(isometry, model, monkeypat
 
 
 def test_an_old_result_is_replaced_and_keeps_its_permissions(isometry, model, place):
-    (place / "r.json").write_text("old " * 9999)
+    (place / "r.json").write_text('{"schema_version": 0}' + " " * 9999)
     (place / "r.json").chmod(0o600)
     assert isometry("analyze", model, "--json", "r.json").changed == ["r.json"]
     Report.from_json((place / "r.json").read_text(encoding="utf-8"))
@@ -126,7 +141,7 @@ def test_a_new_result_is_as_readable_as_any_other_file(isometry, model, place):
 
 
 def test_a_symbolic_link_stays_one(isometry, model, place):
-    (place / "real.json").write_text("old")
+    (place / "real.json").write_text("")
     (place / "link.json").symlink_to("real.json")
     assert isometry("analyze", model, "--json", "link.json").code == 0
     assert (place / "link.json").is_symlink()

@@ -57,6 +57,7 @@ def test_plot_reads_a_pipe(isometry, report, place, monkeypatch):
 )
 def test_what_is_no_report_is_said_so(text, words, refused, place):
     (place / "r.json").write_text(text)
+    words = f"cannot draw 'r.json': .*{words}"
     refused(2, words, "plot", "r.json", "-o", "f.svg", results=False)
 
 

@@ -316,8 +316,7 @@ def test_half_precision_weights_are_raised_to_double():
 
 def test_compiled_and_parallel_wrappers_are_taken_off():
     net = nn.Linear(3, 3).double()
-    compiled = nn.Module()
-    compiled._orig_mod = net
+    compiled = torch.compile(net, backend="eager")
     for wrapped in (compiled, nn.DataParallel(net), nn.DataParallel(compiled)):
         J = Jacobian(wrapped, torch.ones(1, 3))
         assert J.network.model is net

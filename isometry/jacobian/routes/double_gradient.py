@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from isometry.jacobian.function import PureFunction, call
-from isometry.jacobian.routes.batched_gradient import contiguous_gradients, gradient
+from isometry.jacobian.routes.batched_gradient import contiguous_gradients
 from isometry.jacobian.routes.double_pullback import any_cotangent
 from isometry.jacobian.routes.route import Route
 
@@ -28,11 +28,10 @@ class DoubleGradient(Route):
             else None
         )
 
-        if self._pulled is not None and not self._pulled.requires_grad:
-            raise NotImplementedError("the gradient has no gradient of its own")
-
     def __call__(self, v: Tensor) -> Tensor:
         """Return J V."""
         if self._pulled is None:
             return self._zero.expand(len(v), *self._zero.shape)
-        return torch.stack([gradient(self._pulled, self._u, one, batched=False) for one in v])
+        # Where the gradient is cut off from u, as in functions differentiable once, this raises.
+        columns = [torch.autograd.grad(self._pulled, self._u, w, retain_graph=True)[0] for w in v]
+        return torch.stack(columns)

@@ -176,6 +176,7 @@ def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
     tables: list[Any] = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     own = [v for m in modules for v in own_attributes(m).values()]
+    own += _kept_on_classes(modules)
     inner = [t[name] for t in tables for name in MAPPINGS if name in t]
     inner += [v for v in own if isinstance(v, dict)]
     empty = [v for v in inner if not v]  # most of them: hooks that nobody has
@@ -193,6 +194,12 @@ def _attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
             if list(table) != list(kept):  # order counts: it is that of the state dict
                 table.clear()
             table.update(kept)
+
+
+def _kept_on_classes(modules: Sequence[nn.Module]) -> list[Any]:
+    """Return the mappings and lists of the modules' own classes: caches that instances share."""
+    kinds = {k for k in set(map(type, modules)) if not k.__module__.startswith("torch.")}
+    return [v for k in kinds for v in vars(k).values() if type(v) in (dict, list)]
 
 
 @contextmanager

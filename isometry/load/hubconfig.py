@@ -15,6 +15,10 @@ from isometry.load.wording import amount, show
 MAX_CONFIG = 4 << 20
 _MAX_LAYERS = 10_000
 _MAX_LABELS = 1_000_000
+_MAX_TABLE, _MAX_POSITIONS = 1 << 29, 1 << 26
+_POSITIONS = re.compile("position|n_ctx|max_seq|context_length")
+_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim")
+_USUAL_WIDTH = 1024
 
 # How to compute and where to look: ours to choose, never the file's. CVE-2026-4372 came
 # through the first two, which may name a repository with compiled code.
@@ -85,6 +89,7 @@ def _clean(value: Any, name: str, dropped: dict[str, None]) -> Any:
     if type(value) is not dict:
         return value
     clean = {}
+    _check_table(value, name)
     for key, item in value.items():
         _check(key, item, name)
         if key in _CHOICES or (key.startswith("_") and "implementation" in key):
@@ -113,6 +118,19 @@ def _check(key: str, item: Any, name: str) -> None:
             "isometry does not download: build it in Python and pass --model pkg.module:factory"
         )
     _check_count(key, item, name)
+
+
+def _check_table(config: dict[str, Any], name: str) -> None:
+    """Refuse tables of positions that a constructor would fill on the CPU, one entry a channel."""
+    counts = {k: v for k, v in config.items() if type(v) is int}
+    rows = max((v for k, v in counts.items() if _POSITIONS.search(k)), default=0)
+    width = max((v for k, v in counts.items() if k in _WIDTHS), default=_USUAL_WIDTH)
+    rotary = any("rope" in key or "rotary" in key for key in config)  # keeps no table
+    if (rows * width * 8 > _MAX_TABLE and not rotary) or rows > _MAX_POSITIONS:
+        raise RefusedError(
+            f"refused: {name} asks for a table of {rows} positions of {width} numbers; at most "
+            f"{amount(_MAX_TABLE)} of them are built"
+        )
 
 
 def _check_count(key: str, item: Any, name: str) -> None:

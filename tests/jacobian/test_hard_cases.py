@@ -206,3 +206,22 @@ def test_columns_by_differences_that_disagree_with_the_rows_are_refused():
     J = Jacobian(Once.apply, torch.zeros(1, dtype=torch.float64), self_check=False)
     with pytest.raises(MeasurementError, match="only be had by central differences"):
         J @ ONE
+
+
+class Shared(nn.Module):
+    cache: dict = {}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        table = self.cache.setdefault(len(x), self.layer(x).detach())
+        return self.layer(x) + table
+
+
+def test_a_cache_on_the_class_is_emptied_again():
+    net, x = Shared(), torch.randn(2, 3)
+    isometry.analyze(net, x)
+    assert Shared.cache == {}
+    assert net(x).dtype == torch.float32

@@ -396,3 +396,18 @@ def test_example_inputs_know_what_they_do_not_know(libraries):
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not (first == model.config.pad_token_id).any()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "ctrl", "n_positions": 100_000_000, "n_embd": 16, "n_layer": 1},
+        {"model_type": "distilbert", "sinusoidal_pos_embds": True,
+         "max_position_embeddings": 20_000_000, "dim": 768},
+    ],
+    ids=["ctrl", "distilbert"],
+)  # fmt: skip
+def test_tables_of_positions_are_bounded_before_they_are_built(tmp_path, libraries, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RefusedError, match=r"asks for a table of .* positions"):
+        load_model(tmp_path)

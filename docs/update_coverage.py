@@ -153,7 +153,8 @@ def _head(rows: list[Row], version: str) -> str:
 network of your own.
 
 The truth are central differences of the network's function in float64, which know nothing of \
-derivative rules. *Right* means that every entry of the operator's Jacobian is within 10⁻⁶ of it, \
+derivative rules. *Right* means that every entry of the operator's Jacobian (where the input has \
+more than 128 elements: of its products with eight random directions) is within 10⁻⁶ of it, \
 relative to the largest entry (10⁻⁴ for the few networks that compute a part of themselves in \
 float32 whatever they are told); the worst is {worst:.0e}.
 

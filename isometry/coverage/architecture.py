@@ -15,6 +15,7 @@ from isometry.coverage.record import Check, Coverage
 from isometry.coverage.ways import BARE, IN_CONTEXT
 from isometry.errors import InputError, MeasurementError
 from isometry.inputs import default_inputs
+from isometry.jacobian.products import first_line
 from isometry.jacobian.selection import Selection
 
 
@@ -81,7 +82,12 @@ def _maker(factory: Callable[..., Any], seed: int) -> Callable[[], Callable[...,
 
     def make() -> Callable[..., Any]:
         torch.manual_seed(seed)
-        made: Callable[..., Any] = factory() if _makes(factory) else copy.deepcopy(factory)
+        if not _makes(factory):
+            return copy.deepcopy(factory)
+        try:
+            made: Callable[..., Any] = factory()
+        except Exception as e:  # the user's own code may raise anything
+            raise InputError(f"the factory raised {type(e).__name__}: {first_line(e)}") from e
         return made
 
     return make

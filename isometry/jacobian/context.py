@@ -94,7 +94,8 @@ def changes_for(
 
 def _depends_on_mode(m: nn.Module) -> bool:
     kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
-    return isinstance(m, kinds)
+    code = getattr(type(m).forward, "__code__", None)
+    return isinstance(m, kinds) or "training" in getattr(code, "co_names", ())
 
 
 @contextmanager

@@ -447,10 +447,15 @@ class TransposedJacobian:
     def __init__(self, jacobian: Jacobian) -> None:
         self.T = jacobian
         self.shape = jacobian.shape[::-1]
+        self.dtype, self.device = jacobian.dtype, jacobian.device
 
     def __matmul__(self, u: Tensor) -> Tensor:
         """Return Jᵀ U for U of shape (m,) or (..., m, k)."""
         return self.T.rmatmul(u)
+
+    def dense(self) -> Tensor:
+        """Return Jᵀ as an (n, m) tensor."""
+        return self.T.dense().T
 
 
 def _blocks(

@@ -113,7 +113,6 @@ def differentiating(device: torch.device) -> Iterator[None]:
         if torch.is_autocast_enabled(device.type):
             enter(torch.autocast(device.type, enabled=False))
         enter(_full_precision(device))
-        enter(_random_state_kept(device))  # a backward of the user's own may draw
         yield
 
 
@@ -143,6 +142,7 @@ def _hold_all(
     changes: list[str],
 ) -> None:
     """Hold still what the code of a network may do beyond plain layers."""
+    enter(_random_state_kept(device))
     # The fused attention kernels have no forward-mode and no second derivative.
     enter(sdpa_kernel(SDPBackend.MATH))
     enter(_attention_fast_path_off())
@@ -157,6 +157,10 @@ def _hold_all(
     for m in modules:
         if getattr(m, "_compiled_call_impl", None) is not None:
             m._compiled_call_impl = None
+        if isinstance(m, nn.RMSNorm) and m.eps is None:
+            # Left open, it is that of the precision, and so of the measurement's.
+            own = m.weight.dtype if m.weight is not None else torch.get_default_dtype()
+            m.eps = torch.finfo(own).eps
 
 
 @contextmanager

@@ -28,8 +28,12 @@ _SMALL = 2**24  # bytes that need no look
 
 
 def can_expand(modules: Sequence[nn.Module]) -> bool:
-    """Whether a network has layers that could make much of a small input."""
-    return any(map(_expands, modules))
+    """Whether a network of stock layers has some that could make much of a small input.
+
+    Code of the user's own is not run without values: it may keep what it made of them.
+    """
+    stock = all(type(m).__module__.startswith("torch.nn.") for m in modules)
+    return stock and any(map(_expands, modules))
 
 
 def _expands(m: nn.Module) -> bool:

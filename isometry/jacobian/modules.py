@@ -80,7 +80,12 @@ def own_attributes(module: nn.Module) -> dict[str, object]:
 def all_plain(modules: Sequence[nn.Module]) -> bool:
     """Whether every module is one of PyTorch's plain layers, with nothing added to it."""
     return set(map(type, modules)) <= _PLAIN and not any(
-        m._forward_hooks or m._forward_pre_hooks or m._compiled_call_impl or "forward" in vars(m)
+        m._forward_hooks
+        or m._forward_pre_hooks
+        or m._backward_hooks
+        or m._backward_pre_hooks
+        or m._compiled_call_impl
+        or "forward" in vars(m)
         for m in modules
     )
 

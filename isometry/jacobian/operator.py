@@ -194,7 +194,9 @@ class Jacobian:
         m, n = self.shape
         block = self._block(u, m, "J.T @ U")
         self._ensure_verified()
-        with differentiating(self.device):
+        # The graph is there; but a backward of the user's own may ask for the mode, or draw.
+        plain = self.network.is_plain()
+        with differentiating(self.device) if plain else self.network.held_still(self.device):
             s = Products(self, self.x, self._made)
             return _unblocked(self._chunked(s, s.pull, block.reshape(-1, *self.output_shape)), n, u)
 
@@ -400,8 +402,9 @@ class Jacobian:
     def _refuse_differences(self, s: Products, v: Tensor, columns: Tensor) -> None:
         """Refuse columns by differences that are not adjoint to the rows by reverse mode."""
         u = any_cotangent(columns[0])
-        found, expected = columns.flatten(1) @ u.flatten(), v @ s.pull(u[None]).flatten()
-        if not (found - expected).norm() <= _ADJOINT * expected.norm():
+        pulled = s.pull(u[None]).flatten()
+        gap = columns.flatten(1) @ u.flatten() - v @ pulled
+        if not gap.norm() <= _ADJOINT * v.norm() * pulled.norm():
             raise MeasurementError(
                 "J @ V can only be had by central differences here, which do not agree with Jᵀ: "
                 "use J.T @ U or J.dense()"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Steps of the central difference, relative to the input: a network may bend on any scale.
 _STEPS = tuple(10.0**-k for k in (6, 5, 7, 4, 8, 3, 9, 2, 10, 1, 11, 12, 13))
 _ROUNDING = 20.0  # rounding noise of one forward pass, in units of eps times the output
-_LARGE = 1e3  # of a cotangent, within half precision's range
+_LARGE = 1e3  # of a cotangent; lower precision may have no room for it
 _ENOUGH_STEPS = 6  # that agree loosely, where none agrees closely
 _TOSSES = 10  # forward passes that must agree where random numbers are drawn
 _JITTER = 1e-3  # distance, relative to the input, at which a kink is left behind
@@ -68,7 +68,7 @@ def self_check(
     adjoint = _adjoint_error(vectors, jv, jtu)
     against_dense = None if dense is None else _dense_error(dense, vectors, jv, jtu)
     difference, disagrees = _difference_error(jacobian, jacobian.x, vectors, jv, jtu)
-    kink = disagrees and _agrees_beside(jacobian, vectors)
+    kink = disagrees and _agrees_beside(jacobian, vectors, jv)
     failures = []
     suspect = ""
     if any(e is not None and not e <= tolerance for e in (adjoint, against_dense)):
@@ -123,7 +123,8 @@ class _Vectors:
 
         v, u = draw(2, *jacobian.x.shape), draw(2, *jacobian.output_shape)
         self.v = torch.cat([v, v[:1]]).to(jacobian.x)
-        self.u = torch.cat([u, _LARGE * u[:1]]).to(jacobian.x)
+        large = _LARGE if jacobian.dtype == torch.float64 else 1.0
+        self.u = torch.cat([u, large * u[:1]]).to(jacobian.x)
         self.direction = draw(*jacobian.x.shape)
 
 
@@ -191,8 +192,8 @@ def _dense_error(
     return None if jtu is None else _distance(dense.T @ vectors.u[0].flatten(), jtu[0].flatten())
 
 
-def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
-    if not _bends(jacobian, vectors):
+def _agrees_beside(jacobian: Jacobian, vectors: _Vectors, jv: Tensor | None) -> bool:
+    if not _bends(jacobian, vectors, jv):
         return False
     shift = _JITTER * _scale(jacobian.x) * vectors.direction.to(jacobian.x)
     beside = jacobian.x + shift
@@ -205,13 +206,21 @@ def _agrees_beside(jacobian: Jacobian, vectors: _Vectors) -> bool:
     return error is not None and not disagrees
 
 
-def _bends(jacobian: Jacobian, vectors: _Vectors) -> bool:
-    """Whether the slopes ahead and behind differ, as at a kink; else the derivative is wrong."""
+def _bends(jacobian: Jacobian, vectors: _Vectors, jv: Tensor | None) -> bool:
+    """Whether the slopes ahead and behind differ, as at a kink, wherever J v is not the slope."""
     with jacobian.network.held_still(jacobian.device):
         f, x = _in_double(jacobian, jacobian.x)
         step = 1e-6 * _scale(x) * vectors.v[0].to(x)
         here, ahead, behind = (call(f, x + d).detach() for d in (0 * step, step, -step))
-    return _distance(ahead - here, here - behind) > 1e-3
+    bend, level = (ahead - here) - (here - behind), 1e-3 * (ahead - behind).abs().max()
+    bent, central = bend.abs() > level, (ahead - behind) / 2
+    if not bent.any():
+        return False
+    if jv is None:
+        slope, expected = _by_rows(jacobian, jacobian.x, vectors, central, ~bent)
+        return bool(_norm(slope - expected * 1e-6 * _scale(x)) <= 1e-3 * _norm(slope))
+    wrong = (central - jv[0].to(x) * 1e-6 * _scale(x)).abs() > level
+    return not bool((wrong & ~bent).any())
 
 
 def _difference_error(
@@ -238,10 +247,17 @@ def _difference_error(
             ahead, behind = call(f, x + h * v).detach(), call(f, x - h * v).detach()
             slope = (ahead - behind) / (2 * h)
             noise = _ROUNDING * torch.finfo(x.dtype).eps * ahead.abs() / h
+            hopeless = noise * relative / max(_STEPS)  # what is left at the widest step
             if jv is not None:
-                slope, expected, noise = _beside_columns(slope, noise, jv[0].to(x), coarse)
+                told = _told(slope, hopeless, coarse, _norm(jv[0].to(x)))
+                slope, expected = torch.where(told, slope, jv[0].to(x)), jv[0].to(x)
             else:
-                slope, expected, noise = _beside_rows(jacobian, at, vectors, slope, noise, coarse)
+                gain = _norm(jtu.to(x)) / _norm(vectors.u.to(x)) if jtu is not None else 0.0
+                told = _told(slope, hopeless, coarse, gain * _norm(v))
+                slope, expected = _by_rows(jacobian, at, vectors, slope, told)
+            if not told.any():
+                continue
+            noise = torch.where(told, noise, 0)
             size = torch.maximum(_norm(expected), _norm(slope))
             if not _norm(noise) <= coarse * size:
                 continue
@@ -257,32 +273,25 @@ def _difference_error(
     return (best, True) if settled <= coarse else (None, False)
 
 
-def _beside_columns(
-    slope: Tensor, noise: Tensor, jv: Tensor, coarse: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the difference, J v and the noise, without what is too large to show a slope."""
+def _told(slope: Tensor, hopeless: Tensor, coarse: float, level: Tensor | float = 0.0) -> Tensor:
+    """Return which components a difference can tell about: not those too large to show a slope.
+
+    The same at every step, or a step that tells little would acquit the rest.
+    """
     finite = torch.isfinite(slope)
-    level = torch.maximum(_norm(jv), _norm(torch.where(finite, slope, 0)))
-    told = finite & (noise <= coarse * level)
-    if not told.any():
-        return slope, jv, torch.full_like(noise, math.inf)
-    return torch.where(told, slope, jv), jv, torch.where(told, noise, 0)
+    level = torch.maximum(torch.as_tensor(level).to(slope), _norm(torch.where(finite, slope, 0)))
+    return finite & (hopeless <= coarse * level)
 
 
-def _beside_rows(
-    jacobian: Jacobian, at: Tensor, vectors: _Vectors, slope: Tensor, noise: Tensor, coarse: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ⟨u, ·⟩ of the difference and of J v by rows alone, and the noise of the first."""
-    finite = torch.isfinite(slope)
-    told = finite & (noise <= coarse * torch.where(finite, slope, 0).abs().max())
-    told = told if told.any() else finite
+def _by_rows(
+    jacobian: Jacobian, at: Tensor, vectors: _Vectors, slope: Tensor, told: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ⟨u, ·⟩ of the difference, and of J v by rows alone."""
     u = torch.where(told, vectors.u[:2].to(slope), 0)
     with jacobian.session(None if at is jacobian.x else at) as s:
         rows = s.pull(u.to(jacobian.x)).to(slope)
-    u, slope = u.flatten(1) if u.ndim > 1 else u[:, None], torch.where(told, slope, 0).flatten()
     expected = rows.reshape(2, -1) @ vectors.v[0].to(slope).flatten()
-    noise = torch.where(told, noise, 0 if told.any() else math.inf)
-    return u @ slope, expected, noise
+    return u.reshape(2, -1) @ torch.where(told, slope, 0).flatten(), expected
 
 
 def _in_double(jacobian: Jacobian, at: Tensor) -> tuple[PureFunction, Tensor]:

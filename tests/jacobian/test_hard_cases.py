@@ -225,3 +225,38 @@ def test_a_cache_on_the_class_is_emptied_again():
     isometry.analyze(net, x)
     assert Shared.cache == {}
     assert net(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("offset", [1.0, 300.0, 1e6])
+def test_constant_components_do_not_acquit_the_others(offset):
+    with pytest.raises(MeasurementError, match="the self-check failed"):
+        Jacobian(
+            lambda x: torch.cat([3 * x.detach() + offset, x], 1), torch.zeros(1, 4).double()
+        ).dense()
+
+
+def test_a_kink_excuses_only_what_bends():
+    def f(x):
+        safe = torch.where(x == 0, 1.0, x)
+        return torch.cat([F.relu(x), torch.where(x == 0, 1.0, torch.expm1(safe) / safe)], 1)
+
+    with pytest.raises(MeasurementError, match="the self-check failed"):
+        Jacobian(f, torch.zeros(1, 4).double()).dense()
+
+
+def test_backward_hooks_meet_the_mode_that_is_measured():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).double().train()
+
+    def shrink(module, given, _):
+        return tuple(g * 0.1 for g in given) if module.training else None
+
+    net[0].register_full_backward_hook(shrink)
+    J = Jacobian(net, torch.randn(1, 4))
+    u = torch.randn(4, dtype=torch.float64)
+    torch.testing.assert_close(J.T @ u, J.dense().T @ u)
+
+
+def test_an_open_eps_is_that_of_the_network():
+    norm, x = nn.RMSNorm(8), 1e-4 * torch.randn(1, 8)
+    own = torch.func.jacrev(norm)(x).detach().reshape(8, 8)
+    torch.testing.assert_close(Jacobian(norm, x).dense().float(), own, rtol=1e-4, atol=1e-2)

@@ -43,13 +43,13 @@ def measuring(
     device: torch.device,
     *,
     train_mode: bool = False,
-    plain: bool = False,
+    plain: Callable[[], bool] | None = None,
 ) -> Iterator[list[str]]:
     """Hold a network still while it is measured on `device`, and leave it without a trace.
 
     Gives a list that fills with what turns out to be changed only when the network runs, in
     words for the report. Entered again for the same modules, it has nothing left to do. A
-    `plain` network is made of PyTorch's plain layers alone, which hide nothing.
+    network that is `plain` is made of PyTorch's plain layers alone, which hide nothing.
     """
     held = _held.get()
     if held is not None and held.modules and held.modules == modules:
@@ -60,7 +60,8 @@ def measuring(
         changes: list[str] = []
         token = _held.set(_Held(modules, changes))
         try:
-            with _held_still(modules, device, train_mode, plain, changes):
+            hides_nothing = plain is not None and plain()
+            with _held_still(modules, device, train_mode, hides_nothing, changes):
                 yield changes
         finally:
             _held.reset(token)

@@ -78,7 +78,7 @@ class Network:
     def held_still(self, device: torch.device) -> Any:
         """Return the measurement context for this network."""
         return measuring(
-            self.modules, device, train_mode=self.selection.train_mode, plain=self.is_plain()
+            self.modules, device, train_mode=self.selection.train_mode, plain=self.is_plain
         )
 
     @contextmanager

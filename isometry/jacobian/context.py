@@ -95,7 +95,7 @@ def changes_for(
 
 def _depends_on_mode(m: nn.Module) -> bool:
     kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
-    code = getattr(type(m).forward, "__code__", None)
+    code = getattr(getattr(type(m), "forward", None), "__code__", None)
     return isinstance(m, kinds) or "training" in getattr(code, "co_names", ())
 
 

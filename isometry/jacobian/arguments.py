@@ -137,8 +137,7 @@ def is_call(x: object) -> bool:
 def _split(x: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(x, Mapping):
         return (), {str(k): _tensor(v) for k, v in x.items()}
-    if is_call(x):
-        assert isinstance(x, (tuple, list))
+    if isinstance(x, (tuple, list)) and is_call(x):
         return tuple(_tensor(v) for v in x), {}
     return (_tensor(x),), {}
 

@@ -13,8 +13,9 @@ from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
-from isometry.jacobian.context import attributes_once, changes_for, measuring
+from isometry.jacobian.context import changes_for, measuring
 from isometry.jacobian.forecast import can_expand, refuse_beyond
+from isometry.jacobian.kept import attributes_once
 from isometry.jacobian.modules import all_plain, modules_of, named, names, own_attributes, unwrap
 from isometry.jacobian.outputs import chosen_output
 from isometry.jacobian.randomness import restart

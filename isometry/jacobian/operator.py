@@ -154,7 +154,7 @@ class Jacobian:
             raise MeasurementError(
                 weights_not_finite(self.network.model)
                 or f"the output is not finite at this input ({count_bad(y)} of {y.numel()} "
-                f"values){self._where_not_finite()}: look for overflow, or a division or logarithm "
+                f"values){self.where_not_finite()}: look for overflow, or a division or logarithm "
                 "at zero, or try another input"
             )
         if y.numel() == 0:
@@ -340,7 +340,8 @@ class Jacobian:
             self._notes.append(f"measured the output {name!r}")
         return y
 
-    def _where_not_finite(self) -> str:
+    def where_not_finite(self) -> str:
+        """Say at which layer numbers cease to be finite; empty where none can be named."""
         with self.network.held_still(self.device):
             return where_not_finite(self.network.model, self.f, self.x)
 

@@ -58,7 +58,7 @@ class Section:
                 hooks.enter_context(_removed(module.register_forward_pre_hook(counting(name))))
             if self.start:
                 hooks.enter_context(
-                    self._at_start(catch if self.embedding_call is None else catch_output)
+                    self._at(self.start[1], catch if self.embedding_call is None else catch_output)
                 )
             arguments.call(model, None)
         for name, _ in self._ends() if self.embedding_call is None else ():
@@ -87,7 +87,7 @@ class Section:
         with ExitStack() as hooks:
             if self.start:
                 hooks.enter_context(
-                    self._at_start(enter if self.embedding_call is None else replace)
+                    self._at(self.start[1], enter if self.embedding_call is None else replace)
                 )
             if self.stop:
                 hooks.enter_context(_removed(self.stop[1].register_forward_hook(leave)))
@@ -99,9 +99,7 @@ class Section:
     def _ends(self) -> list[tuple[str, nn.Module]]:
         return [end for end in (self.start, self.stop) if end]
 
-    def _at_start(self, hook: _Hook) -> AbstractContextManager[None]:
-        assert self.start is not None
-        module = self.start[1]
+    def _at(self, module: nn.Module, hook: _Hook) -> AbstractContextManager[None]:
         if self.embedding_call is not None:
             return _removed(module.register_forward_hook(hook))
         return _removed(module.register_forward_pre_hook(hook, with_kwargs=True))

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from isometry.errors import MeasurementError
-from isometry.jacobian.culprit import where_not_finite
 from isometry.jacobian.function import PureFunction, call, weights_not_finite
 from isometry.jacobian.products import Products
 from isometry.jacobian.routes import LoopedGradient
@@ -98,14 +97,9 @@ def refuse_not_finite(jacobian: Jacobian, *parts: Tensor) -> None:
             raise MeasurementError(
                 weights_not_finite(jacobian.network.model)
                 or f"the Jacobian is not finite at this input ({bad} of {part.numel()} entries)"
-                f"{_where_not_finite(jacobian)}: look for overflow, or a square root, norm or "
+                f"{jacobian.where_not_finite()}: look for overflow, or a square root, norm or "
                 "logarithm at zero, or try another input"
             )
-
-
-def _where_not_finite(jacobian: Jacobian) -> str:
-    with jacobian.session() as s:
-        return where_not_finite(jacobian.network.model, s.f, s.x)
 
 
 class _Vectors:

@@ -109,7 +109,7 @@ def test_an_input_that_the_network_does_not_take_is_an_error_and_no_refusal():
 
 
 def test_a_network_that_keeps_a_trace_of_being_measured_is_found(monkeypatch):
-    for guard in ("context._attributes_kept", "function.attributes_once"):
+    for guard in ("context.attributes_kept", "function.attributes_once"):
         monkeypatch.setattr(f"isometry.jacobian.{guard}", lambda modules: torch.enable_grad())
 
     class Counting(nn.Linear):

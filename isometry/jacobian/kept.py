@@ -1,0 +1,127 @@
+"""What modules keep: their mode, attributes and contents, put back after they have run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from isometry.jacobian.modules import MAPPINGS, own_attributes
+
+_CHANGING = (np.ndarray, torch.Generator, random.Random, np.random.Generator)
+
+
+@contextmanager
+def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> Iterator[None]:
+    """Set the mode of the modules, and put it back."""
+    # The flag itself: eval() may be overridden and do more.
+    changed = [m for m in modules if m.training is not train_mode]
+    for m in changed:
+        m.training = train_mode
+    try:
+        yield
+    finally:
+        for m in changed:
+            m.training = not train_mode
+
+
+@contextmanager
+def attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
+    tables: list[Any] = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    own = [v for m in modules for v in own_attributes(m).values()]
+    own += _kept_on_classes(modules)
+    inner = [t[name] for t in tables for name in MAPPINGS if name in t]
+    inner += [v for v in own if isinstance(v, dict)]
+    empty = [v for v in inner if not v]  # most of them: hooks that nobody has
+    lists = [(v, list(v)) for v in own if type(v) is list]
+    before = [(t, dict(t)) for t in (*tables, *filter(None, inner))]
+    try:
+        yield
+    finally:
+        for items, kept_items in lists:
+            items[:] = kept_items
+        for table in empty:
+            if table:
+                table.clear()
+        for table, kept in before:
+            if list(table) != list(kept):  # order counts: it is that of the state dict
+                table.clear()
+            table.update(kept)
+
+
+def _kept_on_classes(modules: Sequence[nn.Module]) -> list[Any]:
+    """Return the mappings and lists of the modules' own classes: caches that instances share."""
+    kinds = {k for k in set(map(type, modules)) if not k.__module__.startswith("torch.")}
+    return [v for k in kinds for v in vars(k).values() if type(v) in (dict, list)]
+
+
+@contextmanager
+def attributes_once(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back what one forward pass sets on the modules, so that the next finds them the same.
+
+    A pass that reads what another remembered is another function of the input.
+    """
+    tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    before = [(t, dict(t)) for t in tables]
+    try:
+        yield
+    finally:
+        for table, kept in before:
+            if len(table) != len(kept) or any(table.get(k) is not v for k, v in kept.items()):
+                table.clear()
+                table.update(kept)
+
+
+@contextmanager
+def contents_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back arrays, generators, and tensors in lists and mappings, that forward may change.
+
+    Tensors that are attributes themselves are lent as buffers are, and need no keeping.
+    """
+    before = [(v, _state(v)) for v in _loose(modules)]
+    try:
+        yield
+    finally:
+        for value, kept in before:
+            _put_back(value, kept)
+
+
+def _loose(modules: Sequence[nn.Module]) -> Iterator[Any]:
+    for own in (v for m in modules for v in own_attributes(m).values()):
+        if isinstance(own, (list, tuple, dict)):
+            items = own.values() if isinstance(own, dict) else own
+            yield from (v for v in items if isinstance(v, (torch.Tensor, *_CHANGING)))
+        elif isinstance(own, _CHANGING):
+            yield own
+
+
+def _state(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return value.getstate() if isinstance(value, random.Random) else value.bit_generator.state
+
+
+def _put_back(value: Any, kept: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        with torch.no_grad():
+            if not torch.equal(value, kept):
+                value.copy_(kept)
+    elif isinstance(value, np.ndarray):
+        if not np.array_equal(value, kept):
+            value[...] = kept
+    elif isinstance(value, torch.Generator):
+        value.set_state(kept)
+    elif isinstance(value, random.Random):
+        value.setstate(kept)
+    else:
+        value.bit_generator.state = kept

@@ -15,6 +15,7 @@ from torch import nn
 from isometry import anatomy, diagnosis, theory
 from isometry.anatomy import Anatomy
 from isometry.errors import InputError, MeasurementError, NotIsometricError
+from isometry.gate import outcome, passes
 from isometry.inputs import default_inputs, explained_shape, single_inputs, whole_number
 from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.context import measuring
@@ -188,29 +189,6 @@ def check(
     if not passes(report, min_score):
         raise NotIsometricError(": ".join(outcome(report, min_score)), report)
     return report
-
-
-def passes(report: Report, min_score: float | None) -> bool:
-    """Whether a report passes the gate; without a score, whatever is not a FAIL does."""
-    if min_score is None:
-        return report.verdict.status in ("PASS", "WARN")
-    return report.trustworthy and report.score.value >= min_score
-
-
-def outcome(report: Report, min_score: float | None) -> tuple[str, str]:
-    """Return the gate's word and the reason: verdict, which may differ, and the first fix."""
-    status, reason = report.verdict.status, report.verdict.reason
-    if not report.trustworthy:
-        return status, reason
-    passed = passes(report, min_score)
-    if min_score is not None:
-        side = "at least" if passed else "below"
-        asked = f"score {report.score.value:.4g}, {side} the {min_score:g} asked for"
-        verdict = "" if status == "PASS" else f"verdict {status}: "  # two words would confuse
-        status, reason = "PASS" if passed else "FAIL", f"{asked}; {verdict}{reason}"
-    # A gate above the usual one can fail with findings that are remarks otherwise.
-    fix = "" if passed else next((f"; fix: {f.fix}" for f in report.findings), "")
-    return status, f"{reason}{fix}"
 
 
 def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spectrum:

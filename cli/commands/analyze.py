@@ -38,7 +38,7 @@ def command(
     report = wanted.analyze(quiet=quiet)
 
     from isometry import render
-    from isometry.analysis import outcome, passes
+    from isometry.gate import outcome, passes
 
     if json_path not in (None, "-"):
         write(str(json_path), report.to_json().encode())

@@ -30,7 +30,7 @@ def command(
     check_targets(json_path, figure_path, wanted.path, *wanted.input_files)
     report = wanted.analyze(quiet=True)
 
-    from isometry.analysis import outcome, passes
+    from isometry.gate import outcome, passes
 
     if json_path not in (None, "-"):
         write(str(json_path), report.to_json().encode())

@@ -52,7 +52,7 @@ class Spectrum:
                 f"a spectrum needs as many weights as singular values, got {weights.shape} "
                 f"and {sigma.shape}"
             )
-        if not (np.all(sigma > 0) and np.all(np.isfinite(sigma)) and np.all(weights >= 0)):
+        if len(sigma) and not (sigma.min() > 0 and sigma.max() < np.inf and weights.min() >= 0):
             raise InputError("singular values must be positive and finite, weights not negative")
         if self.unresolved < 0 or self.dead < 0:
             raise InputError("the masses of a spectrum must not be negative")

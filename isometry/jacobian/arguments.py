@@ -77,9 +77,10 @@ def read(model: Callable[..., object], x: object, wrt: str | None) -> Arguments:
     if not tensors:
         raise InputError(f"the input must be a tensor, got {_describe(x)}")
     floating = [k for k, v in tensors.items() if v.is_floating_point()]
-    # Nobody asks for the derivative by a mask; where only masks are floating, ids are meant.
-    others = [k for k in floating if "mask" not in _name_of(model, k)]
-    floating = others if others or len(tensors) > len(floating) else floating
+    if len(tensors) > 1:
+        # Nobody asks for the derivative by a mask; where only masks are floating, ids are meant.
+        others = [k for k in floating if "mask" not in _name_of(model, k)]
+        floating = others if others or len(tensors) > len(floating) else floating
     notes: tuple[str, ...] = ()
     if wrt is not None:
         key = _named_by(model, wrt, positional, tensors)

@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from isometry.jacobian.kept import attributes_kept, contents_kept, modes_kept
 from isometry.jacobian.randomness import MASK_SEED, one_mask
 
 _one_at_a_time = threading.RLock()
+_EXACT = ("ieee", "none")  # none: nobody asked, and the default of these places is exact
 _spare_generator = np.random.MT19937(0)
 
 
@@ -104,15 +105,16 @@ def differentiating(device: torch.device) -> Iterator[None]:
 
     All that the products of a made reverse route need: the network itself does not run.
     """
-    with ExitStack() as stack:
-        enter = stack.enter_context
-        if torch.is_inference_mode_enabled():
-            enter(torch.inference_mode(False))
-        if not torch.is_grad_enabled():
-            enter(torch.enable_grad())
-        if torch.is_autocast_enabled(device.type):
-            enter(torch.autocast(device.type, enabled=False))
-        enter(_full_precision(device))
+    lowered = _lowered(device)
+    if torch.is_grad_enabled() and not (lowered or torch.is_autocast_enabled(device.type)):
+        yield  # as it mostly is: a small network's products feel every context
+        return
+    with (
+        torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext(),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        _full_precision(lowered),
+    ):
         yield
 
 
@@ -204,16 +206,19 @@ def _differentiable_recurrence(device: torch.device) -> Iterator[None]:
         backend.enabled = enabled
 
 
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def _lowered(device: torch.device) -> list[tuple[Any, str]]:
+    """Return the kinds of operation that may round more than IEEE does, and how they do."""
     # TF32 keeps ten bits of mantissa and is on by default for convolutions on GPUs; oneDNN has
     # the like on CPUs. Not by allow_tf32: reading that raises once the user has set newer flags.
     backends: Any = torch.backends
     places = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
     if device.type == "cuda":
         places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-    before = [place.fp32_precision for place in places]
-    lowered = [(p, was) for p, was in zip(places, before, strict=True) if was != "ieee"]
+    return [(place, was) for place in places if (was := place.fp32_precision) not in _EXACT]
+
+
+@contextmanager
+def _full_precision(lowered: list[tuple[Any, str]]) -> Iterator[None]:
     try:
         for place, _ in lowered:
             place.fp32_precision = "ieee"

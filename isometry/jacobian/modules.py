@@ -79,14 +79,23 @@ def own_attributes(module: nn.Module) -> dict[str, object]:
 
 def all_plain(modules: Sequence[nn.Module]) -> bool:
     """Whether every module is one of PyTorch's plain layers, with nothing added to it."""
-    return set(map(type, modules)) <= _PLAIN and not any(
+    return set(map(type, modules)) <= _PLAIN and not any(map(_altered, modules))
+
+
+def all_stock(modules: Sequence[nn.Module]) -> bool:
+    """Whether every module is one of PyTorch's own, with nothing added to it."""
+    homes = {type(m).__module__ for m in modules}
+    return all(h.startswith("torch.nn.modules.") for h in homes) and not any(map(_altered, modules))
+
+
+def _altered(m: nn.Module) -> bool:
+    return bool(
         m._forward_hooks
         or m._forward_pre_hooks
         or m._backward_hooks
         or m._backward_pre_hooks
         or m._compiled_call_impl
         or "forward" in vars(m)
-        for m in modules
     )
 
 

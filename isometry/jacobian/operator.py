@@ -195,8 +195,7 @@ class Jacobian:
         block = self._block(u, m, "J.T @ U")
         self._ensure_verified()
         # The graph is there; but a backward of the user's own may ask for the mode, or draw.
-        plain = self.network.is_plain()
-        with differentiating(self.device) if plain else self.network.held_still(self.device):
+        with differentiating(self.device) if self._stock else self.network.held_still(self.device):
             s = Products(self, self.x, self._made)
             return _unblocked(self._chunked(s, s.pull, block.reshape(-1, *self.output_shape)), n, u)
 
@@ -366,6 +365,7 @@ class Jacobian:
     def _linearise(self, dtype: torch.dtype) -> Tensor:
         """Set f, x and the first reverse route that can be made; return f(x)."""
         self.f, self.x = self.network.function(dtype, self.device)
+        self._stock = self.network.is_stock()
         while True:
             try:
                 made = self.reverse.route(self.f, self.x)
@@ -442,7 +442,7 @@ class Jacobian:
                 f"{product} takes dense real vectors, of a complex one each part in turn"
             )
         v = v.detach().to(self.device, self.dtype)
-        return v if v.ndim == 1 else v.transpose(-2, -1).contiguous()
+        return v if v.ndim == 1 else v.transpose(-2, -1)
 
 
 class TransposedJacobian:

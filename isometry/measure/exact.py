@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,8 +95,8 @@ def exact(
 
 def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.float64]:
     lowest, highest = torch.aminmax(dense)  # one pass finds NaN, infinities and zero alike
-    scale = torch.maximum(-lowest, highest)
-    if not torch.isfinite(scale):
+    scale = max(-float(lowest), float(highest))
+    if not math.isfinite(scale):
         refuse_not_finite(jacobian, dense)
     if scale == 0:
         raise MeasurementError(
@@ -104,9 +105,9 @@ def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.floa
             "another input"
         )
     if dense.dtype in (torch.bfloat16, torch.float16):  # no LAPACK routine takes them
-        dense, scale = dense.float(), scale.float()
+        dense = dense.float()
     if not _SMALL < scale < _LARGE:
         # Denormal numbers are slow, and flushed on some platforms; squares must not overflow.
-        return np.asarray(torch.linalg.svdvals(dense / scale).double().cpu() * float(scale))
+        return np.asarray(torch.linalg.svdvals(dense / scale).double().cpu() * scale)
     values = torch.linalg.svdvals(dense).double().cpu()
     return np.asarray(values.numpy())

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import betaln
 
 from isometry.laws.domain import finite, whole
 from isometry.laws.explicit import ExplicitFactors
@@ -104,6 +105,19 @@ class FussCatalan(Law):
         factors = ExplicitFactors.square(self.depth, 0, 1.0)
         a = solve(factors, np.array([-2.0 * self.log_scale]), 0.5 * math.pi)
         return -2.0 * float(factors.t(a).imag[0])
+
+    def moments(self, k: int) -> Array:
+        """The Fuss–Catalan numbers binom(k L + k, k) / (k L + 1), times the scale."""
+        order = np.arange(1.0, whole("the number of moments", k, 1) + 1)
+        rest = self.depth * order  # of order + rest things, order are chosen
+        log_choices = -np.log(order + rest + 1) - betaln(order + 1, rest + 1)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(log_choices - np.log1p(rest) + 2 * order * self.log_scale))
+
+    def s_transform(self, m: ArrayLike) -> Array:
+        """S(m) = (1 + m)^-L, over the scale."""
+        m = self._inside_domain(m, 1.0)
+        return np.asarray(np.exp(-self.depth * np.log1p(m) - 2 * self.log_scale))
 
     def _angles(self, b: Array) -> tuple[Array, Array, Array, Array]:
         """ψ, φ, and ψ and Lφ folded into (0, π/2] by y → π - y, for ψ = π logistic(b)."""

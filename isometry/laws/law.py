@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from functools import cached_property
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from isometry.errors import TheoryError
+from isometry.laws.domain import whole
 
 Array = NDArray[np.float64]
+Variable = Literal["log_sigma", "sigma", "x"]
+
+#: two successive refinements of the quadrature that agree so well are its value
+_SETTLED = 1e-10
+_MOST_NODES = 2**15
 
 
 class Atom(NamedTuple):
@@ -113,6 +121,97 @@ class Law(ABC):
         low, high = ends[after], ends[after + 1]
         return invert(self._cdf_and_density, p, low, high, tolerance=1e-13)
 
+    def density_of(self, variable: Variable, at: ArrayLike) -> Array:
+        """Density per unit of log σ, of σ or of x = σ², atoms excluded; 0 where at <= 0."""
+        log_sigma, per_unit = _in_log_sigma(variable, at)
+        return np.asarray(self.density(log_sigma) * per_unit)
+
+    def cdf_of(self, variable: Variable, at: ArrayLike) -> Array:
+        """P(value <= at) for the value log σ, σ or x = σ², atoms included."""
+        value = np.asarray(at, dtype=float)
+        below = self.cdf(_in_log_sigma(variable, value)[0])
+        return np.asarray(np.where((variable != "log_sigma") & (value < 0), 0.0, below))
+
+    def moments(self, k: int) -> Array:
+        """The first k moments of x: E[x], E[x²], …, E[x^k], zeros included.
+
+        Here by quadrature of the density; laws that know them in closed form say so.
+        """
+        powers = np.arange(1, whole("the number of moments", k, 1) + 1)
+        log_x, mass = self._quadrature
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(powers[:, None] * log_x) @ mass)
+
+    def s_transform(self, m: ArrayLike) -> Array:
+        r"""Voiculescu's S-transform, S(m) = (1 + m) / (m z(m)), at -P(σ > 0) < m < 0.
+
+        z(m) is the inverse of m(z) = E[x / (z - x)], here on the negative axis, where both are
+        monotone. S is multiplicative over free factors and S(-p) decreases in x.
+
+        Raises
+        ------
+        TheoryError
+            When some m is outside the open interval.
+        """
+        from isometry.laws.monotone import invert  # not above: that module needs `Array`
+
+        log_x, mass = self._quadrature
+        wanted = self._inside_domain(m, mass.sum())
+
+        def minus_p(s: Array) -> tuple[Array, Array]:
+            share = expit(log_x - s[:, None])  # x / (x - z) at z = -exp(s)
+            return -share @ mass, (share * (1 - share)) @ mass
+
+        p = -wanted.ravel()
+        margin = 1.0 + np.log(mass.sum() / (mass.sum() - p)) + np.log(mass.sum() / p)
+        low, high = log_x.min() - margin, log_x.max() + margin
+        s = invert(minus_p, -p, low, high, tolerance=1e-15)
+        return np.asarray(np.exp(np.log1p(-p) - np.log(p) - s).reshape(wanted.shape))
+
+    @staticmethod
+    def _inside_domain(m: ArrayLike, alive: float) -> Array:
+        """The m of an S-transform, where all lie between -P(σ > 0) and 0."""
+        wanted = np.asarray(m, dtype=float)
+        if not bool(np.all((wanted < 0) & (wanted > -alive))):
+            raise TheoryError(
+                f"the S-transform was asked for at m = {m!r}; expected -{alive:.6g} < m < 0"
+            )
+        return wanted
+
+    @cached_property
+    def _quadrature(self) -> tuple[Array, Array]:
+        """Values of log x > -inf with masses that stand for the law, atoms included.
+
+        Midpoints in an angle on which the square roots at the edges are smooth; as many as
+        it takes for the mass, E[x] and E[x / (x - z)] on the negative axis to settle.
+        """
+        atoms = [(2 * np.log(a.sigma), a.mass) for a in self.atoms if a.sigma > 0]
+        at, mass = np.array(atoms).reshape(-1, 2).T
+        if 1.0 - sum(a.mass for a in self.atoms) <= 1e-12:
+            return at, mass
+        s = 2 * (self.mean_log_sigma + self.std_log_sigma * np.linspace(-2, 2, 9))
+        before, nodes = np.full(2 + s.size, np.inf), 64
+        while nodes <= _MOST_NODES:
+            log_sigma, step = self._nodes(nodes)
+            log_x, share = 2 * log_sigma, self.density(log_sigma) * step
+            found = np.array([share.sum(), np.exp(log_x - 2 * self.support[1]) @ share])
+            found = np.concatenate([found, expit(log_x - s[:, None]) @ share])
+            if np.all(np.abs(found - before) <= _SETTLED * np.abs(found)):
+                return np.concatenate([at, log_x]), np.concatenate([mass, share])
+            before, nodes = found, 2 * nodes
+        raise TheoryError(f"the integral over {self.name} did not settle at {_MOST_NODES} nodes")
+
+    def _nodes(self, n: int) -> tuple[Array, Array]:
+        """Places in log σ and the lengths they stand for."""
+        low, high = self.support
+        angle = (np.arange(n) + 0.5) * (0.5 * np.pi / n)
+        if np.isneginf(low):
+            # log σ = high - v², v on a half-line that is mapped from the angle
+            v = np.tan(angle)
+            return high - v**2, 2 * v * (1 + v**2) * (0.5 * np.pi / n)
+        half = high - low
+        return low + half * np.sin(angle) ** 2, half * np.sin(2 * angle) * (0.5 * np.pi / n)
+
     def _cdf_and_density(self, log_sigma: Array) -> tuple[Array, Array]:
         """Both at once, for a law that gets one with the other."""
         return self.cdf(log_sigma), self.density(log_sigma)
@@ -140,3 +239,18 @@ class Law(ABC):
             lowest = float(self.quantile(zero + 1e-3 * continuous))
             return lowest + (highest - lowest) * np.sin(0.5 * np.pi * nodes)
         return lowest + (highest - lowest) * np.sin(0.5 * np.pi * nodes) ** 2
+
+
+def _in_log_sigma(variable: Variable, at: ArrayLike) -> tuple[Array, Array]:
+    """Translate to log σ; and |d log σ / d variable|, 0 where the variable is not positive."""
+    if variable not in get_args(Variable):
+        raise TheoryError(
+            f"the variable is {variable!r}; expected one of {', '.join(get_args(Variable))}"
+        )
+    value = np.asarray(at, dtype=float)
+    if variable == "log_sigma":
+        return value, np.ones(value.shape)
+    power = 1.0 if variable == "sigma" else 2.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_sigma = np.log(np.maximum(value, 0.0)) / power
+        return log_sigma, np.where(value > 0, 1.0 / (power * value), 0.0)

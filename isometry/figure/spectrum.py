@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isometry.figure.style import MEASURED, THEORY, legend, new_figure, stem
 from isometry.histogram import bin_edges, heights
 from isometry.report import Prediction, Report, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_MEASURED, _THEORY, _FLOOR = "#4C78A8", "#D1495B", "#BAB0AC"
-_STEM = 0.9  # height of the whole mass, as a share of the axis without the legend
+_FLOOR = "#BAB0AC"
 _NARROWEST_VIEW = 1.0  # in log σ: what is equal to a few per cent should look equal
 _VERDICT = {"PASS": "#2E7D32", "WARN": "#B26A00", "FAIL": "#C62828", "WITHHELD": "#616161"}
 
@@ -57,7 +56,7 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
         weights=measured.weights / width,
         bins=list(edges),
         stat="count",
-        color=_MEASURED,
+        color=MEASURED,
         edgecolor="white",
         linewidth=0.4,
         label=f"measured ({len(measured.singular_values)} singular values)",
@@ -67,15 +66,15 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
         sigma, mass = math.exp(measured.mean_log), measured.resolved
         label = f"measured: all at σ = {sigma:.3g} (mass {mass:.2g})"
         # Broad, so that it is seen beneath the atom of a law at the same place.
-        _stem(ax, measured.mean_log, mass, _MEASURED, label, breadth=2.5)
+        stem(ax, measured.mean_log, mass, MEASURED, label, breadth=2.5)
     for prediction in report.theory:
         _draw_prediction(ax, prediction)
     if measured.dead > 0:
-        _stem(
+        stem(
             ax,
             left + 0.008 * (right - left),
             measured.dead,
-            _MEASURED,
+            MEASURED,
             f"dead, σ = 0 (mass {measured.dead:.2g})",
         )
     if measured.unresolved > 0:
@@ -86,29 +85,15 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
     return ax
 
 
-def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
-    """Return an empty figure that belongs to no window and no global state."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _draw_prediction(ax: Axes, prediction: Prediction) -> None:
     if any(prediction.density):
         label = f"{prediction.name}: {prediction.law} (KS {prediction.ks:.3f})"
-        ax.plot(prediction.grid, prediction.density, color=_THEORY, lw=1.8, label=label)
+        ax.plot(prediction.grid, prediction.density, color=THEORY, lw=1.8, label=label)
     for sigma, mass in prediction.atoms:
         # Atoms at zero stand beside the measured dead mass, not on it.
         left, right = ax.get_xlim()
         x = math.log(sigma) if sigma > 0 else left + 0.02 * (right - left)
-        _stem(ax, x, mass, _THEORY, f"{prediction.name}: atom at σ = {sigma:.3g} (mass {mass:.2g})")
-
-
-def _stem(ax: Axes, x: float, mass: float, color: str, label: str, breadth: float = 1.0) -> None:
-    """Draw a point mass; its height is its share of the axis, since it has no density."""
-    high = _STEM * mass * ax.get_ylim()[1]
-    style: Any = {"color": color, "lw": 2.4 * breadth, "ms": 5 * breadth, "marker": "o"}
-    ax.plot([x, x], [0, high], markevery=[1], label=label, **style)
+        stem(ax, x, mass, THEORY, f"{prediction.name}: atom at σ = {sigma:.3g} (mass {mass:.2g})")
 
 
 def _peak(prediction: Prediction) -> float:
@@ -145,13 +130,4 @@ def _annotate(ax: Axes, report: Report) -> None:
         fontweight="bold",
     )
     ax.spines[["top", "right"]].set_visible(False)
-    _legend(ax)
-
-
-def _legend(ax: Axes) -> None:
-    """Draw the legend above everything, on axes made higher by as much as it takes."""
-    size = 8.0
-    legend = ax.legend(loc="upper left", fontsize=size, edgecolor="none", borderaxespad=0.2)
-    height = size * (1.5 * len(legend.get_texts()) + 1.5)  # in points, as is the next
-    available = 72 * ax.bbox.height / ax.figure.dpi
-    ax.set_ylim(0, ax.get_ylim()[1] / (1 - min(height / available, 0.6)))
+    legend(ax)

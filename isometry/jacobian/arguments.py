@@ -120,6 +120,8 @@ def refuse_bad_kind(x: Tensor) -> None:
     """Refuse tensors of integers and of complex numbers, and those that are not dense."""
     if x.layout is not torch.strided or x.is_nested:
         raise InputError("the input is sparse or nested: give a dense tensor (x.to_dense())")
+    if torch._C._functorch.is_batchedtensor(x):
+        raise InputError("the input is inside torch.vmap: measure each input by itself")
     if x.is_floating_point() and x.element_size() > 1:
         return
     cure = "convert it to float32, or give the embedded input if these are token ids"

@@ -19,6 +19,7 @@ import torch
 import torch.utils.checkpoint as checkpointing
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 
 from isometry.jacobian.kept import attributes_kept, contents_kept, modes_kept
 from isometry.jacobian.randomness import MASK_SEED, one_mask
@@ -44,12 +45,14 @@ def measuring(
     *,
     train_mode: bool = False,
     plain: Callable[[], bool] | None = None,
+    put_back: Callable[[], None] = lambda: None,
 ) -> Iterator[list[str]]:
     """Hold a network still while it is measured on `device`, and leave it without a trace.
 
     Gives a list that fills with what turns out to be changed only when the network runs, in
     words for the report. Entered again for the same modules, it has nothing left to do. A
     network that is `plain` is made of PyTorch's plain layers alone, which hide nothing.
+    `put_back` runs when the outermost is left, for what an interrupt may have left changed.
     """
     held = _held.get()
     if held is not None and held.modules and held.modules == modules:
@@ -64,6 +67,8 @@ def measuring(
             with _held_still(modules, device, train_mode, hides_nothing, changes):
                 yield changes
         finally:
+            if held is None:
+                put_back()
             _held.reset(token)
 
 
@@ -105,12 +110,13 @@ def differentiating(device: torch.device) -> Iterator[None]:
 
     All that the products of a made reverse route need: the network itself does not run.
     """
-    lowered = _lowered(device)
-    if torch.is_grad_enabled() and not (lowered or torch.is_autocast_enabled(device.type)):
+    lowered, inference = _lowered(device), torch.is_inference_mode_enabled()
+    unlike = lowered or inference or torch.is_autocast_enabled(device.type)
+    if torch.is_grad_enabled() and not unlike:
         yield  # as it mostly is: a small network's products feel every context
         return
     with (
-        torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext(),
+        torch.inference_mode(False) if inference else nullcontext(),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         _full_precision(lowered),
@@ -149,6 +155,7 @@ def _hold_all(
     enter(sdpa_kernel(SDPBackend.MATH))
     enter(_attention_fast_path_off())
     enter(_checkpointing_off(changes))
+    enter(_parametrizations_afresh())
     if "torch._dynamo" in sys.modules:
         enter(_compilation_off())
     if any(isinstance(m, nn.RNNBase) for m in modules):
@@ -225,7 +232,9 @@ def _full_precision(lowered: list[tuple[Any, str]]) -> Iterator[None]:
         yield
     finally:
         for place, was in lowered:
-            place.fp32_precision = was
+            place.fp32_precision = "none"  # what is only inherited must go on being so
+            if place.fp32_precision != was:
+                place.fp32_precision = was
 
 
 class _Unchecked:
@@ -266,6 +275,18 @@ def _checkpointing_off(changes: list[str]) -> Iterator[None]:
     finally:
         for name, original in before.items():
             setattr(module, name, original)
+
+
+@contextmanager
+def _parametrizations_afresh() -> Iterator[None]:
+    """Compute parametrised weights anew: those the user has cached are not the lent ones."""
+    module: Any = parametrize
+    cache, enabled = module._cache, module._cache_enabled
+    module._cache, module._cache_enabled = {}, 0
+    try:
+        yield
+    finally:
+        module._cache, module._cache_enabled = cache, enabled
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +35,12 @@ from isometry.memory import default_budget
 
 PureFunction = Callable[[Tensor], Tensor]
 
-_WITH_VECTORS = (
-    *(nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm),
-    *(nn.LayerNorm, nn.GroupNorm),
-)
+# Layers that use their vectors in sums and products alone; those derived from them may not.
+_WITH_VECTORS = {
+    *(nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.LayerNorm, nn.GroupNorm),
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+}
 
 
 class Network:
@@ -81,6 +84,7 @@ class Network:
         self.output_name = ""
         self.memory = memory
         self._remembering = False
+        self._lent: WeakKeyDictionary[PureFunction, _LentWeights] = WeakKeyDictionary()
         self._looked_at: set[torch.Size] = set()
         self._at_output, self._at_input = self.selection.positions()
         start, stop = (
@@ -93,8 +97,22 @@ class Network:
     def held_still(self, device: torch.device) -> Any:
         """Return the measurement context for this network."""
         return measuring(
-            self.modules, device, train_mode=self.selection.train_mode, plain=self.is_plain
+            self.modules,
+            device,
+            train_mode=self.selection.train_mode,
+            plain=self.is_plain,
+            put_back=self._put_back,
         )
+
+    def _put_back(self) -> None:
+        for lent in list(self._lent.values()):
+            lent.put_back()
+
+    @contextmanager
+    def lending(self, f: PureFunction) -> Iterator[None]:
+        """Hold the weights of f lent while a graph of its runs: a backward may run modules."""
+        with self._lent[f], attributes_once(self.modules):
+            yield
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -162,6 +180,7 @@ class Network:
                     y = section.run(self.model, fixed, x.clone())
             return self._read(y)
 
+        self._lent[f] = lent
         return f, point
 
     def _shapes_only(self, dtype: torch.dtype) -> PureFunction | None:
@@ -212,7 +231,7 @@ class _LentWeights:
 
     The same exchange as `torch.func.functional_call`, with the slots looked up once: for a
     deep network of small layers the look-up costs as much as the forward pass. Tensors that
-    are plain attributes count as buffers.
+    are plain attributes count as buffers; buffers that view one memory go on doing so.
 
     In forward mode the vectors of stock layers (biases, scales of norms) get a tangent of
     zeros. A missing one costs more: PyTorch asks its Python reference for the shape of every
@@ -223,51 +242,97 @@ class _LentWeights:
         self, modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
     ) -> None:
         fixed: dict[int, Tensor] = {}
-        self._weights = _slots([m._parameters for m in modules], fixed, dtype, device)
-        stock = [m._parameters for m in modules if isinstance(m, _WITH_VECTORS)]
-        self._vectors = [s for s in _slots(stock, fixed, dtype, device) if s[2].ndim == 1]
-        self._buffers = _slots([m._buffers for m in modules], fixed, dtype, device)
+
+        def replaced(tables: Iterable[_Slots]) -> list[tuple[_Slots, str, Tensor]]:
+            return [(t, n, _once(fixed, n, own, dtype, device)) for t, n, own in _filled(tables)]
+
+        self._weights = replaced(m._parameters for m in modules)
+        stock = [m._parameters for m in modules if type(m) in _WITH_VECTORS]
+        vectors = [s for s in replaced(stock) if s[2].ndim == 1 and s[2].is_floating_point()]
+        self._vectors = vectors
+        kept = list(_filled(m._buffers for m in modules))
         for m in modules:
             own = [k for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
-            self._buffers += _slots([vars(m)], fixed, dtype, device, own) if own else []
+            kept += [(vars(m), k, vars(m)[k]) for k in own]
+        shared = _sharing([own for _, _, own in kept])
+        self._buffers = [(t, n, *shared.get(id(own), (own, None))) for t, n, own in kept]
+        for _, name, base, _ in self._buffers:
+            _once(fixed, name, base, dtype, device)
+        self._fixed = fixed
+        self._own: list[list[tuple[_Slots, str, Tensor | None]]] = []
 
     def __enter__(self) -> None:
         # All that can fail comes before the first slot is touched.
-        clones = {id(tensor): tensor.clone() for _, _, tensor in self._buffers}
-        self._own = [(slots, name, slots[name]) for slots, name, _ in self._weights]
-        self._own += [(slots, name, slots[name]) for slots, name, _ in self._buffers]
-        for slots, name, tensor in self._weights:
-            slots[name] = tensor
-        if forward_ad._current_level >= 0:
-            make_dual: Any = forward_ad.make_dual
-            for slots, name, tensor in self._vectors:
-                slots[name] = make_dual(tensor, torch.zeros_like(tensor))
-        for slots, name, tensor in self._buffers:
-            slots[name] = clones[id(tensor)]
+        lent = [*self._weights, *self._duals(), *self._copies()]
+        self._own.append([(slots, name, slots[name]) for slots, name, _ in lent])
+        try:
+            for slots, name, tensor in lent:
+                slots[name] = tensor
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
-        for slots, name, tensor in self._own:
+        for slots, name, tensor in self._own[-1]:
             slots[name] = tensor
+        self._own.pop()
+
+    def put_back(self) -> None:
+        """Leave whatever is still entered, as after an interrupt."""
+        while self._own:
+            self.__exit__()
+
+    def _duals(self) -> list[tuple[_Slots, str, Tensor]]:
+        if forward_ad._current_level < 0:
+            return []
+        make_dual: Any = forward_ad.make_dual
+        return [(slots, n, make_dual(t, torch.zeros_like(t))) for slots, n, t in self._vectors]
+
+    def _copies(self) -> list[tuple[_Slots, str, Tensor]]:
+        copies: dict[int, Tensor] = {}
+        found = []
+        for slots, name, base, geometry in self._buffers:
+            if id(base) not in copies:
+                copies[id(base)] = self._fixed[id(base)].clone()
+            copy = copies[id(base)]
+            found.append((slots, name, copy if geometry is None else copy.as_strided(*geometry)))
+        return found
 
 
-_Slots = dict[str, Tensor | None]
+_Slots = dict[str, Any]  # of tensors or None
+_Geometry = tuple[torch.Size, tuple[int, ...], int | torch.SymInt]
 
 
-def _slots(
-    tables: Sequence[Any],
-    fixed: dict[int, Tensor],
-    dtype: torch.dtype,
-    device: torch.device,
-    names: Sequence[str] | None = None,
-) -> list[tuple[_Slots, str, Tensor]]:
-    """List the filled slots with their replacements; tensors that are shared stay shared."""
-    found = []
+def _filled(tables: Iterable[Any]) -> Iterator[tuple[_Slots, str, Tensor]]:
     for table in tables:
-        for name in table.keys() if names is None else names:  # TorchScript's has no iterator
+        for name in table.keys():  # noqa: SIM118 - TorchScript's has no iterator
             if (own := table[name]) is not None:
-                if id(own) not in fixed:
-                    fixed[id(own)] = _fixed(name, own, dtype, device)
-                found.append((table, name, fixed[id(own)]))
+                yield table, name, own
+
+
+def _once(
+    fixed: dict[int, Tensor], name: str, own: Tensor, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return the replacement of a tensor; those that are shared stay shared."""
+    if id(own) not in fixed:
+        fixed[id(own)] = _fixed(name, own, dtype, device)
+    return fixed[id(own)]
+
+
+def _sharing(tensors: Sequence[Tensor]) -> dict[int, tuple[Tensor, _Geometry]]:
+    """For tensors that view one memory: all of it, and which part of it each is."""
+    owners: dict[tuple[int, torch.dtype], dict[int, Tensor]] = {}
+    for t in tensors:
+        if t.layout is torch.strided and not (t.is_meta or is_lazy(t)) and t.numel():
+            place = t.untyped_storage().data_ptr(), t.dtype
+            owners.setdefault(place, {})[id(t)] = t
+    found: dict[int, tuple[Tensor, _Geometry]] = {}
+    for together in owners.values():
+        if len(together) > 1:
+            one = next(iter(together.values())).detach()
+            whole = one.new_empty(0).set_(one.untyped_storage())
+            for i, t in together.items():
+                found[i] = whole, (t.shape, t.stride(), t.storage_offset())
     return found
 
 

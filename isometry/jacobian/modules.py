@@ -8,6 +8,7 @@ import inspect
 import itertools
 import types
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -79,13 +80,28 @@ def own_attributes(module: nn.Module) -> dict[str, object]:
 
 def all_plain(modules: Sequence[nn.Module]) -> bool:
     """Whether every module is one of PyTorch's plain layers, with nothing added to it."""
-    return set(map(type, modules)) <= _PLAIN and not any(map(_altered, modules))
+    kinds = set(map(type, modules))
+    return kinds <= _PLAIN and not (_patched(kinds) or any(map(_altered, modules)))
 
 
 def all_stock(modules: Sequence[nn.Module]) -> bool:
-    """Whether every module is one of PyTorch's own, with nothing added to it."""
-    homes = {type(m).__module__ for m in modules}
-    return all(h.startswith("torch.nn.modules.") for h in homes) and not any(map(_altered, modules))
+    """Whether no code runs in the modules but PyTorch's own."""
+    kinds = set(map(type, modules))
+    if _patched(kinds) or any(map(_altered, modules)):
+        return False
+    own = [v for m in modules for v in own_attributes(m).values()]
+    layers = all(k.__module__.startswith("torch.nn.modules.") for k in kinds)
+    return layers and all(_is_stock(v) for v in own if callable(v))
+
+
+def _is_stock(part: object) -> bool:
+    return (getattr(part, "__module__", None) or "").split(".")[0] in ("torch", "")
+
+
+def _patched(kinds: set[type[nn.Module]]) -> bool:
+    """Whether the classes run code of somebody else's: a new forward, or hooks on every module."""
+    known: Any = torch.nn.modules.module
+    return known._has_any_global_hook() or not all(_is_stock(k.forward) for k in kinds)
 
 
 def _altered(m: nn.Module) -> bool:

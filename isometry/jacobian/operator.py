@@ -97,6 +97,8 @@ class Jacobian:
         (m, n).
     dtype, device
         Those in which products are computed.
+    stock : bool
+        Whether the network runs no code but PyTorch's own.
     notes : list of str
         What was chosen or changed for the measurement.
 
@@ -195,7 +197,7 @@ class Jacobian:
         block = self._block(u, m, "J.T @ U")
         self._ensure_verified()
         # The graph is there; but a backward of the user's own may ask for the mode, or draw.
-        with differentiating(self.device) if self._stock else self.network.held_still(self.device):
+        with differentiating(self.device) if self.stock else self.network.held_still(self.device):
             s = Products(self, self.x, self._made)
             return _unblocked(self._chunked(s, s.pull, block.reshape(-1, *self.output_shape)), n, u)
 
@@ -365,7 +367,7 @@ class Jacobian:
     def _linearise(self, dtype: torch.dtype) -> Tensor:
         """Set f, x and the first reverse route that can be made; return f(x)."""
         self.f, self.x = self.network.function(dtype, self.device)
-        self._stock = self.network.is_stock()
+        self.stock = self.network.is_stock()
         while True:
             try:
                 made = self.reverse.route(self.f, self.x)

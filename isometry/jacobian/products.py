@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isometry.errors import MeasurementError, MemoryBudgetError
 from isometry.jacobian.function import call
-from isometry.jacobian.routes import CentralDifference, Ladder, Route
+from isometry.jacobian.routes import CentralDifference, Ladder, LoopedGradient, Route
 
 if TYPE_CHECKING:
     from isometry.jacobian.operator import Jacobian
@@ -38,6 +38,11 @@ class Products:
         """Columns: (k, *input) tangents to (k, *output)."""
         return self._product(self._jacobian.forward, v, "forward-mode")
 
+    def loop(self, u: Tensor) -> Tensor:
+        """Rows one by one, through plain autograd."""
+        with self._lending():
+            return LoopedGradient(self.f, self.x)(u.clone()).detach()
+
     def pushes_exactly(self) -> bool:
         """Whether columns come from automatic differentiation, not from differences."""
         self.push(torch.zeros((1, *self.x.shape), dtype=self.x.dtype, device=self.x.device))
@@ -62,9 +67,12 @@ class Products:
             route = ladder.route
             try:
                 if route not in self._made:
-                    with self._jacobian.session():  # also where only a graph was to be run
+                    # Also where only a graph was to be run.
+                    with self._jacobian.session(), self._lending():
                         self._made[route] = route(self.f, self.x)
-                return self._made[route](block).detach()
+                given = block if self._jacobian.stock else block.clone()
+                with self._lending():
+                    return self._made[route](given).detach()
             except Exception as e:  # whatever PyTorch raises where a route does not apply
                 reason = first_line(e.__cause__ or e)
                 if out_of_memory(e):
@@ -74,6 +82,11 @@ class Products:
                     ) from e
                 if not ladder.descend(f"failed ({reason})"):
                     raise MeasurementError(f"{mode} differentiation failed: {reason}") from e
+
+    def _lending(self) -> AbstractContextManager[None]:
+        """A backward of the user's own may run modules; or write to what it is given."""
+        stock = self._jacobian.stock
+        return nullcontext() if stock else self._jacobian.network.lending(self.f)
 
 
 def first_line(error: BaseException) -> str:

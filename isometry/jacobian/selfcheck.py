@@ -18,7 +18,6 @@ from torch import Tensor
 from isometry.errors import MeasurementError
 from isometry.jacobian.function import PureFunction, call, weights_not_finite
 from isometry.jacobian.products import Products
-from isometry.jacobian.routes import LoopedGradient
 from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
@@ -129,14 +128,16 @@ def _repeatable(s: Products, tolerance: float) -> bool:
     """
     before = _drawn()
     y = call(s.f, s.x).detach()
-    passes = 1 if _drawn() == before else _TOSSES
+    after = _drawn()
+    same = torch.equal(before[0], after[0]) and before[1:] == after[1:]
+    passes = 1 if same else _TOSSES
     return all(_distance(call(s.f, s.x).detach(), y) <= tolerance for _ in range(passes))
 
 
-def _drawn() -> tuple[object, ...]:
+def _drawn() -> tuple[Tensor, object, str]:
     """Where the global generators stand."""
     numpy = np.random.get_state(legacy=False)["state"]
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(numpy)
+    return torch.get_rng_state(), random.getstate(), str(numpy)
 
 
 def _products(
@@ -160,7 +161,7 @@ def _loop_error(s: Products, vectors: _Vectors, jtu: Tensor | None) -> float | N
     if jtu is None:
         return None
     try:
-        alone = LoopedGradient(s.f, s.x)(vectors.u[-1:])
+        alone = s.loop(vectors.u[-1:])
     except Exception:  # whatever PyTorch raises where this route does not apply
         return None
     return _distance(jtu[-1:], alone)

@@ -1,0 +1,220 @@
+"""Networks that look behind the measurement's back, and users who are inside something else."""
+
+import signal
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import Function
+
+import isometry
+from isometry.errors import InputError
+from isometry.jacobian import Jacobian
+
+
+class Aliased(nn.Module):
+    """A buffer that is a view of another, written to in forward, as a cache of keys is."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("all", torch.ones(4, dtype=torch.float64))
+        self.register_buffer("first", self.all[:2])
+
+    def forward(self, x):
+        self.first.copy_(x[0, :2])
+        return x * self.all
+
+
+def test_buffers_that_view_one_memory_go_on_doing_so():
+    model = Aliased()
+    J = Jacobian(model, torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64))
+    assert torch.equal(J.dense(), torch.diag(torch.tensor([2.0, 4, 1, 1], dtype=torch.float64)))
+    assert torch.equal(model.all, torch.ones(4))
+    assert model.first.data_ptr() == model.all.data_ptr()
+
+
+def in_place(change):
+    class InPlace(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return change(g)
+
+    return InPlace.apply
+
+
+def test_a_backward_that_writes_to_its_gradient_is_found_out():
+    wrong = Jacobian(in_place(lambda g: g.neg_()), torch.randn(1, 3, dtype=torch.float64))
+    check = wrong.verify()
+    assert not check.passed or torch.allclose(wrong.dense(), torch.eye(3).double(), atol=1e-6)
+
+
+def test_the_callers_vectors_are_not_written_to():
+    right = Jacobian(in_place(lambda g: g.mul_(1)), torch.randn(1, 3), self_check=False)
+    negating = Jacobian(in_place(lambda g: g.neg_()), torch.randn(1, 3), self_check=False)
+    u = torch.randn(3, 2, dtype=torch.float64)
+    before = u.clone()
+    for J in (right, negating):
+        J.T @ u
+        assert torch.equal(u, before)
+
+
+def test_integer_parameters_on_stock_layers_leave_the_model_whole():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    model[0].zero_point = nn.Parameter(torch.tensor([1, 2]), requires_grad=False)
+    x = torch.randn(1, 4)
+    before = model(x)
+    isometry.analyze(model, x)
+    assert torch.equal(model(x), before)
+    assert isinstance(model[0].weight, nn.Parameter)
+
+
+class NormedBias(nn.Linear):
+    def forward(self, x):
+        b = self.bias
+        return nn.functional.linear(x, self.weight) + b / (b.pow(2).sum().sqrt() + 1e-6)
+
+
+def test_biases_with_infinite_slopes_do_not_matter():
+    model = NormedBias(4, 4)
+    nn.init.zeros_(model.bias)
+    J = Jacobian(model, torch.randn(1, 4))
+    assert J.verify().passed
+    assert torch.allclose(J @ torch.eye(4).double(), model.weight.double())
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_an_interrupt_at_any_moment_leaves_the_weights():
+    layers = [m for _ in range(60) for m in (nn.Linear(4, 4), nn.LayerNorm(4), nn.Tanh())]
+    model = nn.Sequential(*layers)
+    slots = [(m, n, p) for m in model.modules() for n, p in m._parameters.items()]
+    J = Jacobian(model, torch.randn(1, 4), self_check=False)
+    v = torch.randn(4, 2)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for k in range(40):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0004 * k)
+                J @ v
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert all(m._parameters[n] is p for m, n, p in slots), f"after {k} interrupts"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+class Rerun(Function):
+    """Checkpointing by hand, as reversible networks do it: backward runs the layer again."""
+
+    @staticmethod
+    def forward(ctx, x, layer):
+        ctx.save_for_backward(x)
+        ctx.layer = layer
+        return layer(x).detach()
+
+    @staticmethod
+    def backward(ctx, g):
+        with torch.enable_grad():
+            x = ctx.saved_tensors[0].detach().requires_grad_()
+            y = ctx.layer(x)
+        torch.autograd.backward(y, g)
+        return x.grad, None
+
+
+class Reversible(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return Rerun.apply(x, self.layer) * self.scale
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_a_backward_that_runs_layers_again_finds_the_lent_weights(double):
+    model = Reversible().double() if double else Reversible()
+    x = torch.randn(1, 4, dtype=torch.float64 if double else torch.float32)
+    expected = torch.autograd.functional.jacobian(lambda z: model.layer(z)[0], x)[:, 0]
+    J = Jacobian(model, x)
+    assert torch.allclose(J.T @ torch.eye(4).double(), expected.double().T, atol=1e-6)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_forward_put_in_place_of_the_stock_one_is_not_stock(monkeypatch):
+    original = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: keep(self, original(self, x)))
+
+    def keep(module, y):
+        module.last = y
+        torch.rand(1)
+        return y
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    state = torch.get_rng_state()
+    Jacobian(model, torch.randn(1, 4, generator=torch.Generator().manual_seed(0))).dense()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not hasattr(model[0], "last")
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_inference_mode_is_left_whatever_the_grad_mode(grad):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    x = torch.randn(1, 3)
+    expected = Jacobian(model, x).dense()
+    with torch.inference_mode(), torch.set_grad_enabled(grad):
+        J = Jacobian(model, x)
+        assert J.verify().loop_error < 1e-9
+        assert torch.equal(J.dense(), expected)
+
+
+def test_what_was_inherited_of_precision_goes_on_being_inherited():
+    backends = torch.backends
+    try:
+        backends.fp32_precision = "tf32"
+        Jacobian(nn.Linear(4, 4), torch.randn(1, 4)).dense()
+        backends.fp32_precision = "ieee"
+        assert backends.mkldnn.matmul.fp32_precision == "ieee"
+    finally:
+        backends.fp32_precision = "none"
+
+
+def test_what_was_set_of_precision_stays_set():
+    place = torch.backends.mkldnn.matmul
+    try:
+        place.fp32_precision = "bf16"
+        Jacobian(nn.Linear(4, 4), torch.randn(1, 4)).dense()
+        assert place.fp32_precision == "bf16"
+    finally:
+        place.fp32_precision = "none"
+
+
+def test_cached_parametrizations_are_set_aside():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    x = torch.randn(1, 4)
+    with nn.utils.parametrize.cached():
+        before = model(x)
+        Jacobian(model, x).dense()
+        assert torch.equal(model(x), before)
+
+
+def test_inside_a_transform_of_something_else():
+    model, x = nn.Linear(3, 3), torch.randn(1, 3)
+    found = []
+    torch.func.grad(lambda z: (found.append(Jacobian(model, x).shape), z.sum())[1])(torch.ones(2))
+    assert found == [(3, 3)]
+
+
+def test_an_input_inside_vmap_is_refused():
+    model = nn.Linear(3, 3)
+    with pytest.raises(InputError, match=r"inside torch\.vmap"):
+        torch.func.vmap(lambda z: Jacobian(model, z[None]).dense())(torch.randn(2, 3))

@@ -87,11 +87,11 @@ def all_plain(modules: Sequence[nn.Module]) -> bool:
 def all_stock(modules: Sequence[nn.Module]) -> bool:
     """Whether no code runs in the modules but PyTorch's own."""
     kinds = set(map(type, modules))
-    if _patched(kinds) or any(map(_altered, modules)):
+    if not all(k.__module__.startswith("torch.nn.modules.") for k in kinds):
         return False
     own = [v for m in modules for v in own_attributes(m).values()]
-    layers = all(k.__module__.startswith("torch.nn.modules.") for k in kinds)
-    return layers and all(_is_stock(v) for v in own if callable(v))
+    altered = _patched(kinds) or any(map(_altered, modules))
+    return not altered and all(_is_stock(v) for v in own if callable(v))
 
 
 def _is_stock(part: object) -> bool:

@@ -135,7 +135,9 @@ class Subject:
         if self.reference is not None:
             built = build_model(self.reference, self.kwargs or {}, seed=self.seed)
         if built is not None and self.path is None:
-            return built, describe(built, name=self.reference, kind="factory"), ()
+            drawn = f"{show(self.reference)} was built with random numbers of seed {self.seed}"
+            info = describe(built, name=self.reference, kind="factory")
+            return built, info, (f"{drawn}; another with --seed",)
         loaded = load_model(str(self.path), model=built, trust=self.trust, seed=self.seed)
         info = describe(loaded.module, name=show(Path(str(self.path)).name), kind=loaded.kind)
         return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from importlib.metadata import version
+from numbers import Real
 from typing import Any
 
 import torch
@@ -16,19 +16,13 @@ from isometry import anatomy, diagnosis, theory
 from isometry.anatomy import Anatomy
 from isometry.errors import InputError, MeasurementError, NotIsometricError
 from isometry.gate import outcome, passes
-from isometry.inputs import default_inputs, explained_shape, single_inputs, whole_number
-from isometry.jacobian import Jacobian, Selection, self_check
+from isometry.inputs import default_inputs, explained_shape, single_inputs
 from isometry.jacobian.context import measuring
 from isometry.jacobian.modules import modules_of, unwrap
-from isometry.jacobian.placement import chosen_device, chosen_dtype
-from isometry.measure import Measurement, exact
-from isometry.memory import parse_size
-from isometry.report import InputInfo, JacobianInfo, ModelInfo, Provenance, Report
+from isometry.measure import Options, Progress, Sample, sample
+from isometry.report import ModelInfo, Provenance, Report
 from isometry.score import score
-from isometry.spectrum import Spectrum, pooled
-from isometry.trust import SelfCheck
-
-Progress = Callable[[float], None]
+from isometry.spectrum import Spectrum
 
 
 def analyze(
@@ -113,47 +107,25 @@ def analyze(
     ('PASS', 1.0)
     """
     began = time.perf_counter()
-    samples, seed = whole_number(samples, "samples"), whole_number(seed, "seed")
-    budget = _budget(memory)
-    selection = Selection(wrt, output, at, start, stop, train_mode)
-    inputs, source, notes = _inputs(model, x, shape, input_scale, samples, seed, selection)
-    m = _measure(model, inputs, selection, dtype, device, seed, budget, check_itself, progress)
-    built = _read(unwrap(model))
-    overall = score(m.spectrum, m.spectra)
-    predictions, why_none = theory.predict(built, m.spectrum)
-    ends = (_printable(start or "input"), _printable(stop or "output"))
-    verdict, findings = diagnosis.diagnose(
-        diagnosis.Evidence(m.spectrum, overall, built, m.rank, m.input_variance, m.check, ends)
+    options = Options(
+        shape=shape,
+        input_scale=input_scale,
+        samples=samples,
+        wrt=wrt,
+        output=output,
+        at=at,
+        start=start,
+        stop=stop,
+        train_mode=train_mode,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        memory=memory,
+        check_itself=check_itself,
+        progress=progress,
     )
-    first = m.jacobian
-    return Report(
-        model=model_info or describe(model),
-        input=InputInfo(
-            source=input_source or source,
-            shape=tuple(first.x.shape),
-            samples=len(inputs),
-            rms=m.input_variance**0.5,
-        ),
-        jacobian=JacobianInfo(
-            shape=first.shape,
-            rank=m.rank,
-            dtype=str(first.dtype).removeprefix("torch."),
-            device=str(first.device),
-            self_check=m.check,
-        ),
-        spectrum=m.spectrum,
-        score=overall,
-        theory=tuple(predictions),
-        verdict=verdict,
-        findings=findings,
-        notes=tuple(dict.fromkeys([*notes, *m.notes, *why_none])),
-        provenance=Provenance(
-            version=version("isometry"),
-            torch=str(torch.__version__),  # a class of its own, which JSON would not bring back
-            seed=seed,
-            seconds=round(time.perf_counter() - began, 3),
-        ),
-    )
+    measured = _measure(model, x, options, input_source)
+    return _report(model, measured, options, began, model_info)
 
 
 def check(
@@ -181,8 +153,12 @@ def check(
     >>> isometry.check(torch.nn.Identity(), torch.ones(1, 4), min_score=0.9).verdict.status
     'PASS'
     """
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise InputError(f"the lowest passing score must lie in [0, 1], got {min_score}")
+    number = min_score is None or isinstance(min_score, Real)
+    if not number or (min_score is not None and not 0 <= min_score <= 1):
+        raise InputError(
+            f"the lowest passing score must lie in [0, 1], got {min_score!r:.60}: give a number "
+            "such as 0.05"
+        )
     report = analyze(model, x, **options)
     if not report.trustworthy:
         raise MeasurementError(f"{report.verdict.reason}; {report.findings[0].fix}", report)
@@ -197,12 +173,15 @@ def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spe
     Parameters
     ----------
     model, x, **options
-        As for `analyze`.
+        As for `analyze`, but for `model_info` and `input_source`, which name things in a report.
 
     Raises
     ------
+    InputError, MemoryBudgetError
+        As for `analyze`.
     MeasurementError
-        Also when the self-check fails: a wrong spectrum is never returned.
+        Also when the self-check fails: a wrong spectrum is never returned. The report is
+        attached where there is one.
 
     Examples
     --------
@@ -210,16 +189,24 @@ def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spe
     >>> isometry.spectrum(torch.nn.Tanh(), torch.zeros(1, 3)).singular_values
     array([1., 1., 1.])
     """
-    report = analyze(model, x, **options)
-    if not report.trustworthy:
+    began = time.perf_counter()
+    chosen = Options(**options)
+    measured = _measure(model, x, chosen)
+    if not measured.trustworthy:
+        report = _report(model, measured, chosen, began)
         raise MeasurementError(report.verdict.reason, report)
-    return report.spectrum
+    return measured.spectrum
 
 
 def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = "") -> ModelInfo:
     """Name a network and count its parts."""
     inner = unwrap(model)
-    built = _read(inner)
+    return _described(inner, _read(inner), name, kind)
+
+
+def _described(
+    inner: Callable[..., Any], built: Anatomy, name: str | None = None, kind: str = ""
+) -> ModelInfo:
     parameters = inner.parameters() if isinstance(inner, nn.Module) else ()
     return ModelInfo(
         name=name or str(getattr(inner, "__name__", type(inner).__name__)),
@@ -236,128 +223,65 @@ def _read(model: Callable[..., Any]) -> Anatomy:
         return anatomy.read(model)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What the measurements of all inputs have in common."""
-
-    spectrum: Spectrum
-    spectra: list[Spectrum]
-    rank: int
-    input_variance: float
-    check: SelfCheck | None
-    notes: list[str]
-    jacobian: Jacobian
+def _measure(
+    model: Callable[..., Any], x: object, options: Options, source: str | None = None
+) -> Sample:
+    """Find the inputs and measure at each: all that `analyze` and `spectrum` share."""
+    inputs, found, notes = _inputs(model, x, options)
+    with explained_shape(model):
+        measured = sample(model, inputs, options, source=source or found)
+    return replace(measured, notes=(*notes, *measured.notes))
 
 
-def _budget(memory: int | str | None) -> int | None:
-    if memory is None:
-        return None
-    try:
-        return parse_size(str(memory))
-    except InputError as e:
-        raise InputError(f"{e} (memory={memory!r:.40})") from e
+def _inputs(
+    model: Callable[..., Any], x: object, options: Options
+) -> tuple[list[Any], str, list[str]]:
+    if x is None:
+        scale, seed = options.input_scale, options.seed
+        drawn = default_inputs(model, options.shape, options.samples, scale=scale, seed=seed)
+        return *drawn, []
+    if options.shape is not None:
+        raise InputError("give an input or a shape, not both")
+    inputs, notes = single_inputs(model, x, options.samples, options.selection)
+    return inputs, "given", notes
+
+
+def _report(
+    model: Callable[..., Any],
+    measured: Sample,
+    options: Options,
+    began: float,
+    model_info: ModelInfo | None = None,
+) -> Report:
+    inner = unwrap(model)
+    built = _read(inner)
+    overall = score(measured.spectrum, measured.spectra)
+    predictions, why_none = theory.predict(built, measured.spectrum)
+    ends = (_printable(options.start or "input"), _printable(options.stop or "output"))
+    verdict, findings = diagnosis.diagnose(
+        diagnosis.Evidence(
+            measured.spectrum, overall, measured.jacobian, measured.input, built, ends
+        )
+    )
+    return Report(
+        model=model_info or _described(inner, built),
+        input=measured.input,
+        jacobian=measured.jacobian,
+        spectrum=measured.spectrum,
+        score=overall,
+        theory=tuple(predictions),
+        verdict=verdict,
+        findings=findings,
+        notes=tuple(dict.fromkeys([*measured.notes, *why_none])),
+        provenance=Provenance(
+            version=version("isometry"),
+            torch=str(torch.__version__),  # a class of its own, which JSON would not bring back
+            seed=options.seed,
+            seconds=round(time.perf_counter() - began, 3),
+        ),
+    )
 
 
 def _printable(name: str) -> str:
     """Layers may be called anything; a report is printed."""
     return name if name.isprintable() else repr(name)
-
-
-def _inputs(
-    model: Callable[..., Any],
-    x: object,
-    shape: int | Sequence[int] | None,
-    scale: float,
-    samples: int,
-    seed: int,
-    selection: Selection,
-) -> tuple[list[Any], str, list[str]]:
-    if x is None:
-        return *default_inputs(model, shape, samples, scale=scale, seed=seed), []
-    if shape is not None:
-        raise InputError("give an input or a shape, not both")
-    inputs, notes = single_inputs(model, x, samples, selection)
-    return inputs, "given", notes
-
-
-def _measure(
-    model: Callable[..., Any],
-    inputs: list[Any],
-    selection: Selection,
-    dtype: torch.dtype | str | None,
-    device: torch.device | str | None,
-    seed: int,
-    memory: int | None,
-    check_itself: bool,
-    progress: Progress | None,
-) -> _Measured:
-    place, notes = chosen_device(device)
-    precision = chosen_dtype(dtype)
-    measured: list[Measurement] = []
-    jacobians: list[Jacobian] = []
-    checks: list[SelfCheck] = []
-    for i, x in enumerate(inputs):
-        with explained_shape(model):
-            jacobian = Jacobian(
-                model,
-                x,
-                **asdict(selection),
-                dtype=precision,
-                device=place,
-                memory=memory,
-                self_check=False,
-            )
-            share = _share(progress, i, len(inputs))
-            m, check = _trusted(jacobian, check_itself, seed, progress=share)
-        measured.append(m)
-        jacobians.append(jacobian)
-        checks += [check] if check else []
-        notes += jacobian.notes
-        if m.bottleneck.width < min(jacobian.shape):
-            notes.append(
-                f"the narrowest layer leaves {m.bottleneck.width} directions; the zeros that it "
-                "forces are not counted"
-            )
-    if not check_itself:
-        notes.append("the self-check was switched off: wrong derivatives would go unnoticed")
-    if any(c.difference_error is None and c.passed for c in checks):
-        notes.append(
-            "finite differences cannot tell whether the derivative is right: it is below their "
-            "rounding noise, or they do not converge; the other tests of the self-check ran"
-        )
-    spectra = [m.spectrum for m in measured]
-    return _Measured(
-        pooled(spectra),
-        spectra,
-        max(m.bottleneck.width for m in measured),
-        sum(float(j.x.double().square().mean()) for j in jacobians) / len(jacobians),
-        max(checks, key=lambda c: (len(c.failures), c.kink), default=None),
-        notes,
-        jacobians[0],
-    )
-
-
-def _trusted(
-    jacobian: Jacobian, check_itself: bool, seed: int, **options: Any
-) -> tuple[Measurement, SelfCheck | None]:
-    """Measure and check; where a route of differentiation is wrong, again by the next one."""
-    # One context around all: leaving and entering it costs as much as a small network.
-    with jacobian.session():
-        while True:
-            m = exact(jacobian, **options)
-            if not check_itself:
-                return m, None
-            check, suspect = self_check(jacobian, m.dense, seed=seed)
-            if not suspect:
-                return m, check
-            if not jacobian.descend(suspect):
-                # Nothing but finite differences is left: measured by them, and no verdict.
-                with suppress(MeasurementError):
-                    m = exact(jacobian, **options)
-                return m, check
-
-
-def _share(progress: Progress | None, i: int, total: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda fraction: progress((i + fraction) / total)

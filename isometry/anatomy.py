@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +104,8 @@ def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
     names = [type(layer).__name__ for layer in layers if is_activation(layer)]
     for layer in layers:
         if not (_is_plain(layer) or is_activation(layer)):
-            return None, f"it holds a {type(layer).__name__}, beyond plain chains of Linear layers"
+            kind = type(layer).__name__
+            return None, f"it holds {_with_article(kind)}, beyond plain chains of Linear layers"
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if not linear:
         return None, "it has no Linear layer"
@@ -119,6 +121,12 @@ def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
     weights = tuple(_numpy(layer.weight) for layer in linear)
     biases = tuple(_numpy(layer.bias) for layer in linear if layer.bias is not None)
     return Chain(weights, biases, names[0] if names else None, len(names)), ""
+
+
+def _with_article(name: str) -> str:
+    """Put "a" or "an" before the name of a class: an Embedding, an LSTM, a UNet."""
+    vowel = re.match("[AEIO]|U[a-z]|[FHLMNRSX][A-Z]", name)
+    return f"{'an' if vowel else 'a'} {name}"
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -45,31 +45,33 @@ def gaussian_inputs(
     -------
     Tensor, shape (samples, *shape), float64
     """
-    if samples < 1:
-        raise InputError(f"samples must be at least 1, got {samples}")
-    if not all(isinstance(d, (int, np.integer)) for d in shape):
-        raise InputError(f"a shape is made of whole numbers, got {tuple(shape)}")
-    if any(d < 1 for d in shape):
-        raise InputError(
-            f"the input shape {tuple(shape)} has no elements: give sizes of at least 1"
-        )
+    _check_shape(shape, samples)
     if not isinstance(scale, (int, float, np.floating)) or not 0 < scale < float("inf"):
         raise InputError(f"the input scale must be positive and finite, got {scale}")
-    needed = 8 * samples * math.prod(shape)
-    if needed > (budget := default_budget(torch.device("cpu"))):
-        raise MemoryBudgetError(
-            f"Gaussian input of shape {(samples, *shape)} needs {format_size(needed)} of memory, "
-            f"more than the {format_size(budget)} allowed: give a smaller shape or fewer samples"
-        )
     g = torch.Generator(device="cpu").manual_seed(seed)
     return scale * torch.randn((samples, *shape), generator=g, dtype=torch.float64, device="cpu")
 
 
-def whole_number(value: object, name: str) -> int:
-    """Return an option that must be an integer, of Python or NumPy."""
-    if not isinstance(value, (int, np.integer)):
-        raise InputError(f"{name} must be a whole number, got {value!r:.60}")
-    return int(value)
+def _check_shape(shape: Sequence[int], samples: int) -> None:
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    if not all(isinstance(d, (int, np.integer)) for d in shape):
+        raise InputError(f"a shape is made of whole numbers, got {tuple(shape)}: write (3, 32, 32)")
+    if not shape:
+        raise InputError(
+            "the input shape () is that of a single number, and a network takes arrays: give a "
+            "size, as shape=8 or shape=(3, 32, 32)"
+        )
+    if any(d < 1 for d in shape):
+        raise InputError(
+            f"the input shape {tuple(shape)} has no elements: give sizes of at least 1"
+        )
+    needed = 8 * samples * math.prod(shape)
+    if needed > (budget := default_budget(torch.device("cpu"))):
+        raise MemoryBudgetError(
+            f"an input of shape {(samples, *shape)} needs {format_size(needed)} of memory, "
+            f"more than the {format_size(budget)} allowed: give a smaller shape or fewer samples"
+        )
 
 
 def infer_shape(model: object) -> tuple[int, ...]:
@@ -146,7 +148,8 @@ def default_inputs(
     given = shape if shape is None or isinstance(shape, Sequence) else (shape,)
     vocabulary = _vocabulary(inner)
     if vocabulary:
-        ids = _token_ids(vocabulary, tuple(given or (_TOKENS,)), samples, seed)
+        lengths = (_TOKENS,) if given is None else tuple(given)
+        ids = _token_ids(vocabulary, lengths, samples, seed)
         return _one_by_one(ids), "random token ids"
     known = tuple(given) if given is not None else infer_shape(inner)
     return _one_by_one(gaussian_inputs(known, samples, scale=scale, seed=seed)), "Gaussian noise"
@@ -165,8 +168,7 @@ def _vocabulary(model: object) -> int:
 
 
 def _token_ids(vocabulary: int, shape: tuple[int, ...], samples: int, seed: int) -> Tensor:
-    if samples < 1:
-        raise InputError(f"samples must be at least 1, got {samples}")
+    _check_shape(shape, samples)
     g = torch.Generator(device="cpu").manual_seed(seed)
     return torch.randint(vocabulary, (samples, *shape), generator=g, device="cpu")
 
@@ -195,7 +197,10 @@ def single_inputs(
     if x.ndim == 0:
         raise InputError("the input is a single number: give an array with the input's shape")
     if x.numel() == 0:
-        raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")
+        raise InputError(
+            f"the input has no elements: its shape is {tuple(x.shape)}, expected sizes of at least "
+            "1; give a batch of one input or more"
+        )
     if has_embedding(model) and not x.is_floating_point() and not x.is_complex():
         ids = x if x.ndim > 1 else x[None]
         return _some_rows(ids, samples)

@@ -1,19 +1,98 @@
-"""A report as text for the terminal, and as HTML for a notebook."""
+"""A report as text for the terminal, and as HTML for a notebook: the same sections, twice."""
 
 from __future__ import annotations
 
 import html as markup
 import textwrap
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from isometry.histogram import bin_edges, heights
-from isometry.report import Finding, Report, percent
+from isometry.report import COLOURS, Finding, Prediction, Report, percent
 from isometry.spectrum import Spectrum
 
 _WIDTH = 96
+_KEY = 12  # columns of a terminal before the values of a table
 _BAR = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_COLOURS = {"PASS": "#2e7d32", "WARN": "#b26a00", "FAIL": "#c62828", "WITHHELD": "#616161"}
+_CELL = "text-align:left;vertical-align:top;padding:0 1em 0 0"
+_WRAP = "white-space:pre-wrap"
+
+
+@dataclass(frozen=True)
+class _Headline:
+    status: str
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.status}  {self.reason}"
+
+    def html(self) -> str:
+        status = f"<b style='color:{COLOURS[self.status]}'>{_safe(self.status)}</b>"
+        return f"<p>{status} {_safe(self.reason)}</p>"
+
+
+@dataclass(frozen=True)
+class _Table:
+    rows: Sequence[tuple[str, str]]
+
+    def text(self) -> str:
+        return "\n".join(line for row in self.rows for line in _wrapped(*row))
+
+    def html(self) -> str:
+        cells = [[f"<td style='{_CELL}'>{_safe(cell)}</td>" for cell in row] for row in self.rows]
+        return f"<table>{''.join(f'<tr>{name}{value}</tr>' for name, value in cells)}</table>"
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Characters in columns."""
+
+    characters: str
+
+    def text(self) -> str:
+        return self.characters
+
+    def html(self) -> str:
+        return f"<pre>{_safe(self.characters)}</pre>"
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """All findings; a fix that mends several is written once."""
+
+    findings: Sequence[Finding]
+
+    def text(self) -> str:
+        return "\n".join(map(finding, self._written()))
+
+    def html(self) -> str:
+        items = [
+            f"<li><b>{_safe(f'{f.severity}[{f.code}]')}</b> {_safe(f.where)}: {_safe(f.message)}"
+            f"<br>fix: <code style='{_WRAP}'>{_safe(f.fix)}</code></li>"
+            for f in self._written()
+        ]
+        return f"<ul>{''.join(items)}</ul>"
+
+    def _written(self) -> Iterator[Finding]:
+        first: dict[str, str] = {}
+        for f in self.findings:
+            code = first.setdefault(f.fix, f.code)
+            yield f if code == f.code else replace(f, fix=f"as for {code}")
+
+
+@dataclass(frozen=True)
+class _Notes:
+    notes: Sequence[str]
+
+    def text(self) -> str:
+        return "\n".join(f"note: {n}" for n in self.notes)
+
+    def html(self) -> str:
+        return f"<ul>{''.join(f'<li>note: {_safe(n)}</li>' for n in self.notes)}</ul>"
+
+
+_Section = _Headline | _Table | _Drawing | _Findings | _Notes
 
 
 def text(report: Report) -> str:
@@ -23,25 +102,18 @@ def text(report: Report) -> str:
 
 def notes(report: Report) -> str:
     """Return the notes, one a line."""
-    return "\n".join(f"note: {n}" for n in report.notes)
+    return _Notes(report.notes).text()
 
 
 def results(report: Report) -> str:
     """Return the report without its notes."""
-    parts = [
-        f"{report.verdict.status}  {report.verdict.reason}",
-        _facts(report),
-        histogram(report.spectrum),
-        _numbers(report),
-        _theory(report),
-        _findings(report.findings),
-    ]
-    return "\n\n".join(p for p in parts if p)
+    return "\n\n".join(section.text() for section in _results(report))
 
 
-def line(report: Report) -> str:
-    """Return the verdict in one line."""
-    return f"{report.verdict.status} {report.model.name}: {report.verdict.reason}"
+def html(report: Report) -> str:
+    """Return the whole report as HTML that needs nothing else, every string of it escaped."""
+    sections = [*_results(report), *([_Notes(report.notes)] if report.notes else [])]
+    return f"<div>{''.join(section.html() for section in sections)}</div>"
 
 
 def finding(f: Finding) -> str:
@@ -49,14 +121,18 @@ def finding(f: Finding) -> str:
     return f"{f.severity}[{f.code}] {f.where}: {f.message}\n  fix: {f.fix}"
 
 
-def _findings(findings: tuple[Finding, ...]) -> str:
-    """Return all findings; a fix that mends several is written once."""
-    lines: list[str] = []
-    first: dict[str, str] = {}
-    for f in findings:
-        code = first.setdefault(f.fix, f.code)
-        lines.append(finding(f if code == f.code else replace(f, fix=f"as for {code}")))
-    return "\n".join(lines)
+def _results(report: Report) -> list[_Section]:
+    sections: list[_Section] = [
+        _Headline(report.verdict.status, report.headline),
+        _Table(_facts(report)),
+        _Drawing(histogram(report.spectrum)),
+        _Table(_numbers(report)),
+    ]
+    if report.theory:
+        sections.append(_Table([("theory", _predicted(p)) for p in report.theory]))
+    if report.findings:
+        sections.append(_Findings(report.findings))
+    return sections
 
 
 def histogram(spectrum: Spectrum, rows: int = 12) -> str:
@@ -74,53 +150,28 @@ def histogram(spectrum: Spectrum, rows: int = 12) -> str:
     return "\n".join(lines)
 
 
-def html(report: Report) -> str:
-    """Return the report as HTML; every string from the model or its file is escaped."""
-    colour = _COLOURS.get(report.verdict.status, "#000")
-    rows = "".join(
-        f"<tr><td>{name}</td><td style='text-align:right'>{markup.escape(value)}</td></tr>"
-        for name, value in _score_rows(report)
-    )
-    findings = "".join(
-        f"<li><b>{markup.escape(f.code)}</b> {markup.escape(f.message)}<br>"
-        f"<code>{markup.escape(f.fix)}</code></li>"
-        for f in report.findings
-    )
-    return (
-        f"<div><p><b style='color:{colour}'>{markup.escape(report.verdict.status)}</b> "
-        f"{markup.escape(report.model.name)}: {markup.escape(report.verdict.reason)}</p>"
-        f"<table>{rows}</table><pre>{markup.escape(histogram(report.spectrum))}</pre>"
-        f"<ul>{findings}</ul></div>"
-    )
-
-
-def _facts(report: Report) -> str:
-    m, n = report.jacobian.shape
-    check = report.jacobian.self_check
-    checked = "switched off" if check is None else "passed" if check.passed else "FAILED"
-    if check is not None and check.passed and check.difference_error is None:
-        checked = "passed, as far as it can tell (finite differences cannot)"
-    count = f", {report.input.samples} of them" if report.input.samples > 1 else ""
-    rows = [
-        (
-            "model",
-            f"{report.model.name} ({report.model.kind}, {report.model.parameters:,} parameters)",
-        ),
-        (
-            "input",
-            f"{report.input.source}, shape {report.input.shape}{count}, rms {report.input.rms:.3g}",
-        ),
-        ("jacobian", f"{m} × {n}, {report.jacobian.dtype} on {report.jacobian.device}"),
-        ("self-check", checked),
+def _facts(report: Report) -> list[tuple[str, str]]:
+    model, given, jacobian = report.model, report.input, report.jacobian
+    m, n = jacobian.shape
+    count = f", {given.samples} of them" if given.samples > 1 else ""
+    return [
+        ("model", f"{model.name} ({model.kind}, {model.parameters:,} parameters)"),
+        ("input", f"{given.source}, shape {given.shape}{count}, rms {given.rms:.3g}"),
+        ("jacobian", f"{m} × {n}, {jacobian.dtype} on {jacobian.device}"),
+        ("self-check", _checked(report)),
     ]
-    return _table(rows)
 
 
-def _numbers(report: Report) -> str:
-    return _table(_score_rows(report))
+def _checked(report: Report) -> str:
+    check = report.jacobian.self_check
+    if check is None:
+        return "switched off"
+    if check.passed and check.difference_error is None:
+        return "passed, as far as it can tell (finite differences cannot)"
+    return "passed" if check.passed else "FAILED"
 
 
-def _score_rows(report: Report) -> list[tuple[str, str]]:
+def _numbers(report: Report) -> list[tuple[str, str]]:
     s = report.score
     below = f"<{report.spectrum.floor:.2g}" if report.spectrum.unresolved else "0"
     quantiles = "  ".join(f"{p:.0%}: {f'{v:.3g}' if v else below}" for p, v in s.quantiles)
@@ -148,21 +199,25 @@ def _condition(report: Report) -> str:
     return f"{report.score.condition:.3g}"
 
 
-def _theory(report: Report) -> str:
-    lines = []
-    for p in report.theory:
-        atoms = "".join(f", atom {mass:.3g} at σ = {sigma:.3g}" for sigma, mass in p.atoms)
-        law = (
-            f"{p.law}: score {p.score:.3g}, drift {p.mean_log_sigma:+.3g}, "
-            f"spread {p.std_log_sigma:.3g}{atoms}; distance (KS) {p.ks:.3f}"
-        )
-        wrapped = textwrap.wrap(law, _WIDTH - 12)
-        lines.append(_table([("theory", wrapped[0]), *(("", w) for w in wrapped[1:])]))
-    return "\n".join(lines)
+def _predicted(p: Prediction) -> str:
+    atoms = "".join(f", atom {mass:.3g} at σ = {sigma:.3g}" for sigma, mass in p.atoms)
+    return (
+        f"{p.law}: score {p.score:.3g}, drift {p.mean_log_sigma:+.3g}, "
+        f"spread {p.std_log_sigma:.3g}{atoms}; distance (KS) {p.ks:.3f}"
+    )
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
-    return "\n".join(f"{name:<11} {value}".rstrip() for name, value in rows)
+def _wrapped(name: str, value: str) -> list[str]:
+    """Return a row of a table as lines; a word longer than a line stays whole."""
+    lines = textwrap.wrap(value, _WIDTH - _KEY, break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
+    names = [name, *[""] * (len(lines) - 1)]
+    return [f"{n:<{_KEY}}{v}".rstrip() for n, v in zip(names, lines, strict=True)]
+
+
+def _safe(value: str) -> str:
+    return markup.escape(value)
 
 
 def _bar(share: float, largest: float) -> str:

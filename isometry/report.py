@@ -14,7 +14,8 @@ from isometry.spectrum import Spectrum
 from isometry.trust import SelfCheck
 
 SCHEMA_VERSION = 1
-_STATUSES = ("PASS", "WARN", "FAIL", "WITHHELD")
+#: What a verdict may be, and the colour it has wherever it is shown.
+COLOURS = {"PASS": "#2e7d32", "WARN": "#b26a00", "FAIL": "#c62828", "WITHHELD": "#616161"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class Verdict:
     reason: str
 
     def __post_init__(self) -> None:
-        if self.status not in _STATUSES:
-            raise InputError(f"a verdict is one of {', '.join(_STATUSES)}, got {self.status!r:.60}")
+        if self.status not in COLOURS:
+            raise InputError(f"a verdict is one of {', '.join(COLOURS)}, got {self.status!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,12 @@ class Report:
     def trustworthy(self) -> bool:
         """Whether the self-check passed (or was switched off)."""
         return self.verdict.status != "WITHHELD"
+
+    @property
+    def headline(self) -> str:
+        """The reason of the verdict, with the score where it may be relied on."""
+        score = f" (score {self.score.value:.3g})" if self.trustworthy else ""
+        return f"{self.verdict.reason}{score}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` restores an equal report."""
@@ -177,4 +184,5 @@ def percent(share: float) -> str:
     """Write a share of the directions; neither a few nor all but a few are rounded away."""
     if 0 < share < 0.005:
         return "<1%"
-    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+    # Sums of weights that are all there may end an ulp or so below one.
+    return ">99%" if 0.995 <= share < 1 - 1e-9 else f"{share:.0%}"

@@ -11,12 +11,27 @@ from isometry.trust import FAILURES
 
 @dataclass(frozen=True)
 class Rule:
-    """A code, what it means and what to do about it."""
+    """A code, what it means and what to do about it.
+
+    Attributes
+    ----------
+    code : str
+        Stable.
+    title : str
+        What is the case, in a few words.
+    explanation : str
+        What that means.
+    remedy : str
+        What to do about it.
+    evidence : str
+        For a test of the self-check, what it found; errors go where the braces are.
+    """
 
     code: str
     title: str
     explanation: str
     remedy: str
+    evidence: str = ""
 
 
 _RULES = (
@@ -24,22 +39,25 @@ _RULES = (
         "ISO101",
         "signals vanish",
         "The gain √E[σ²] is well below one: signals shrink on their way through the network, "
-        "by about the same factor per layer, and so do gradients on their way back.",
+        "by about the same factor per layer, and so do gradients on their way back. The learning "
+        "rate makes up for it in a shallow network, seldom in a deep one.",
         "Raise the weights to the critical variance of the activation (σ_w² E[φ′²] = 1).",
     ),
     Rule(
         "ISO102",
         "signals explode",
         "The gain √E[σ²] is well above one: signals grow on their way through the network, and "
-        "so do gradients on their way back. Training needs a learning rate so small that "
-        "nothing is learnt.",
+        "so do gradients on their way back. A deep network then needs a learning rate so small "
+        "that it learns little; a shallow one may train with a tuned rate.",
         "Lower the weights to the critical variance of the activation (σ_w² E[φ′²] = 1), or scale "
         "residual branches by 1/√L.",
     ),
     Rule(
         "ISO103",
         "singular values are spread out",
-        "Some directions grow while others shrink, although their mean may be healthy. Gaussian "
+        "Some directions grow while others shrink, although their mean may be healthy. Gradients "
+        "of different directions differ by the same factor, so no learning rate suits them all: "
+        "that needs tuning or normalisation, though a shallow network may train anyway. Gaussian "
         "weights do this at every depth, orthogonal ones far less.",
         "Use orthogonal weights at criticality and a smooth activation started near its linear "
         "range, or residual branches scaled by 1/√L.",
@@ -86,6 +104,7 @@ _RULES = (
         "Two forward passes at the same input gave different outputs: something in forward is "
         "random or changes the network's own state, so no derivative is well defined.",
         "Switch the randomness off (dropout inside forward, noise layers, sampling).",
+        "two forward passes differ",
     ),
     Rule(
         "ISO302",
@@ -94,6 +113,7 @@ _RULES = (
         "other: at least one is wrong. PyTorch does this in known cases, custom backward "
         "functions in others.",
         "Look for custom autograd functions and no_grad or detach in forward; report the case.",
+        "relative error {modes:.2g} between the two modes",
     ),
     Rule(
         "ISO303",
@@ -102,6 +122,7 @@ _RULES = (
         "forward hides dependence from it (no_grad, detach, .data, .item(), rounding, "
         "quantisation), or a backward function is wrong.",
         "Remove it from forward, or measure the part of the network around it.",
+        "relative error {difference:.2g}",
     ),
     Rule(
         "ISO304",
@@ -109,6 +130,7 @@ _RULES = (
         "The network runs in half precision only, where rounding hides an error of any size "
         "in its derivative: neither the derivative nor its singular values can be checked.",
         "Let the network run in float32: remove fixed casts to half precision from forward.",
+        "rounding hides any error",
     ),
     Rule(
         "ISO305",
@@ -117,6 +139,7 @@ _RULES = (
         "NumPy, or an operator without derivative). The spectrum is of central differences, which "
         "nothing checks.",
         "Write that part of forward in PyTorch, or measure around it (--start, --stop).",
+        "automatic differentiation fails or is wrong by every route",
     ),
     Rule(
         "ISO306",
@@ -124,6 +147,7 @@ _RULES = (
         "A row of the Jacobian taken in a block is not the row taken by itself, and the central "
         "difference is too noisy to say which is right. An operator has a wrong rule for vmap.",
         "Measure in float64 (--dtype float64), or report the operator to its authors.",
+        "relative error {loop:.2g}",
     ),
     Rule(
         "ISO307",
@@ -131,6 +155,7 @@ _RULES = (
         "Every product with J is zero: the output is constant around this input. All units of a "
         "layer are dead, forward detaches, rounds or quantises, or a deep network underflows.",
         "Try another input, or measure around the part that cuts the dependence off.",
+        "every product is zero",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ def isometry_score(spectrum: Spectrum) -> float:
     return float(np.sum(spectrum.weights * 2 * decay / (1 + decay**2)))
 
 
-def score(pooled: Spectrum, per_input: list[Spectrum]) -> Score:
+def score(pooled: Spectrum, per_input: Sequence[Spectrum]) -> Score:
     """Score the pooled spectrum of one or several inputs."""
     quantiles = pooled.quantile(QUANTILES)
     return Score(

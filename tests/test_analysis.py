@@ -171,7 +171,9 @@ def test_a_network_that_passes_gives_its_report():
 
 
 def test_a_network_that_fails_raises_verdict_and_fix_with_the_report():
-    with pytest.raises(NotIsometricError, match=r"^FAIL: signals vanish .*; fix: ") as e:
+    with pytest.raises(
+        NotIsometricError, match=r"^FAIL: not isometric: signals vanish.*; fix: "
+    ) as e:
         isometry.check(shrinking())
     assert e.value.report.verdict.status == "FAIL"
     assert "orthogonal_" in str(e.value)
@@ -197,10 +199,16 @@ def test_check_attaches_the_report_of_a_measurement_that_cannot_be_trusted():
     assert e.value.report is None
 
 
-@pytest.mark.parametrize("min_score", [-0.1, 1.1, math.nan, math.inf])
+@pytest.mark.parametrize("min_score", [-0.1, 1.1, math.nan, math.inf, "a", "0.5", [0.5], 0.5j])
 def test_an_impossible_gate_is_refused(min_score):
-    with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"must lie in \[0, 1\], got .*: give a number") as e:
         isometry.check(isometric(), min_score=min_score)
+    assert repr(min_score) in str(e.value)
+
+
+@pytest.mark.parametrize("min_score", [0, 1e-3, np.float32(0.5), np.float64(0.5)])
+def test_a_gate_may_be_any_real_number(min_score):
+    assert isometry.check(isometric(), min_score=min_score).verdict.status == "PASS"
 
 
 def test_the_gate_is_checked_before_anything_is_measured():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from torch import nn
 
 import isometry
 from isometry import InputError, Spectrum, anatomy, rules
-from isometry.diagnosis import FAIL_BELOW, PASS_FROM, Evidence, diagnose
+from isometry.diagnosis import FAIL_BELOW, PASS_FROM, SHALLOW, Evidence, diagnose
+from isometry.report import InputInfo, JacobianInfo
 from isometry.score import score
-from isometry.trust import SelfCheck
+from isometry.trust import FAILURES, SelfCheck
 
 HEALTHY = SelfCheck(True, 0.0, 0.0, 0.0, False, ())
 
@@ -29,7 +31,14 @@ def evidence(
     made = score(s, [s])
     if per_input:
         made = replace(made, per_input=tuple(per_input))
-    return Evidence(s, made, anatomy.read(torch.sin), rank or n + 4, 1.0, check)
+    jacobian = JacobianInfo((n + 4, n + 4), rank or n + 4, "float64", "cpu", check)
+    given = InputInfo("given", (1, n + 4), 1, 1.0)
+    return Evidence(s, made, jacobian, given, anatomy.read(torch.sin))
+
+
+def layered(e, layers):
+    """The same evidence about a network of so many weight layers."""
+    return replace(e, anatomy=replace(e.anatomy, kinds=("Linear",) * layers))
 
 
 def codes(e):
@@ -52,7 +61,9 @@ def test_the_verdict_agrees_with_whether_the_network_trains(file, data_model, di
 def test_a_vanishing_network_is_told_so(data_model, digit):
     report = isometry.analyze(data_model("tanh_default"), digit)
     assert report.verdict.status == "FAIL"
-    assert report.verdict.reason.startswith("signals vanish")
+    assert report.verdict.reason == (
+        "not isometric: signals vanish and singular values are spread out"
+    )
     first = report.findings[0]
     assert (first.code, first.severity) == ("ISO101", "error")
     assert "shrink by a factor of" in first.message
@@ -65,7 +76,7 @@ def test_an_exploding_network_is_told_so():
         nn.init.orthogonal_(layer.weight, gain=2)
     report = isometry.analyze(net)
     assert report.verdict.status == "FAIL"
-    assert report.verdict.reason.startswith("signals explode")
+    assert report.verdict.reason.startswith("not isometric: signals explode")
     assert report.findings[0].code == "ISO102"
     grows = "grow by a factor of 1.02e+03 from input to output, 2 per weight layer"
     assert grows in report.findings[0].message
@@ -94,7 +105,7 @@ def test_networks_of_a_mean_square_of_half_a_million_fail(chain, weights):
         if 1e5 < report.score.gain**2 < 1e7:
             failed.append(report.score.value)
             assert report.verdict.status == "FAIL", report.score
-            assert report.verdict.reason.startswith("signals explode")
+            assert report.verdict.reason.startswith("not isometric: signals explode")
             assert report.findings[0].severity == "error"
     assert len(failed) >= 4
     assert max(failed) > FAIL_BELOW
@@ -110,15 +121,15 @@ def test_an_isometry_passes_without_findings(chain):
     report = isometry.analyze(chain(None, 5, 16, weights="orthogonal"))
     assert report.verdict.status == "PASS"
     assert report.findings == ()
-    spread = "gain 1, singular values spread by a factor of 1 at one standard deviation (score"
-    assert report.verdict.reason.startswith(spread)
+    spread = "gain 1, singular values spread by a factor of 1 at one standard deviation"
+    assert report.verdict.reason == spread
 
 
 def test_the_headline_says_what_part_its_spread_is_not_about():
     reason = diagnose(evidence([1.0], dead=0.5))[0].reason
-    assert "at one standard deviation, 50% of the directions dead (score" in reason
+    assert reason.endswith("at one standard deviation, 50% of the directions dead")
     reason = diagnose(evidence([1.0], dead=0.5, unresolved=0.001))[0].reason
-    assert ", 50% of the directions dead, <1% of the directions unresolved (score" in reason
+    assert reason.endswith(", 50% of the directions dead, <1% of the directions unresolved")
 
 
 def test_a_part_of_a_network_is_called_by_its_layers():
@@ -138,7 +149,92 @@ def test_the_score_decides_the_status(value, status):
     # A projection onto a fraction p scores p; its gain is √p.
     verdict, _ = diagnose(evidence([1.0], dead=1 - value))
     assert verdict.status == status
-    assert "score" in verdict.reason
+    assert verdict.reason.startswith("not isometric: ") == (status == "FAIL")
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"), [(0, False), (1, True), (SHALLOW, True), (SHALLOW + 1, False)]
+)
+def test_only_the_failure_of_a_shallow_network_says_that_it_may_train_anyway(layers, said):
+    words = "; so shallow a network may train anyway, with a tuned learning rate"
+    failed, warned, passed = [0.01], [0.13], [1.0]
+    for values, status in ((failed, "FAIL"), (warned, "WARN"), (passed, "PASS")):
+        verdict, _ = diagnose(layered(evidence(values), layers))
+        assert verdict.status == status
+        assert verdict.reason.endswith(words) == (said and status == "FAIL")
+        assert ("train" in verdict.reason) == (said and status == "FAIL")
+
+
+def test_a_network_without_a_cause_is_told_what_it_lacks():
+    # One direction in a hundred grows by ten: the gain is one, and so is the spread.
+    for unresolved, status in ((0.99, "FAIL"), (0.97, "WARN")):
+        e = evidence([(1 - unresolved) ** -0.5], unresolved=unresolved)
+        e = replace(e, score=replace(e.score, value=0.01 if status == "FAIL" else 0.03))
+        verdict, findings = diagnose(e)
+        assert {f.severity for f in findings} == {"note"}
+        assert verdict.status == status
+        assert verdict.reason.endswith("few singular values are near one")
+
+
+# ------------------------------------------------------------------ what the cuts rest on
+
+
+def pilot(root):
+    text = (root / "examples" / "results" / "pilot_thresholds.json").read_text()
+    return json.loads(text)
+
+
+def status_of(network):
+    if network["score"] >= PASS_FROM:
+        return "PASS"
+    return "WARN" if network["score"] >= FAIL_BELOW else "FAIL"
+
+
+def test_the_readme_says_how_many_networks_of_the_pilot_trained(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    study = pilot(root)
+    for name, shallow in ((f"3 to {SHALLOW}", True), (f"{SHALLOW + 1} to 60", False)):
+        cells = [name]
+        for status in ("PASS", "WARN", "FAIL"):
+            group = [
+                n["trains"]
+                for n in study["battery"]
+                if status_of(n) == status and (n["depth"] <= SHALLOW) == shallow
+            ]
+            cells.append(f"{sum(group)} of {len(group)}")
+        assert f"| {' | '.join(cells)} |" in readme
+    trained = [n for n in study["battery"] if n["trains"] and status_of(n) == "FAIL"]
+    assert any(
+        (n["depth"], n["activation"], f"{n['score']:.4f}", f"{n['accuracy']:.0%}")
+        == (5, "tanh", "0.0018", "92%")
+        for n in trained
+    )
+
+
+def test_the_readme_quotes_all_three_areas_under_the_curve(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    study = pilot(root)
+    rows = {
+        "even": "the 120 that the cuts were chosen on",
+        "odd, held out": "the 120 held out",
+        "all": "all 240",
+    }
+    for part, name in rows.items():
+        area = study[part]["roc_auc"]
+        assert f"| {name} | {area['score']:.2f} | {area['minus_depth']:.2f} |" in readme
+
+
+def test_both_pages_say_what_training_means_in_both_studies(root):
+    study = pilot(root)
+    assert (study["trains_from_accuracy"], study["epochs"]) == (0.7, 3)
+    assert (min(study["rates"]), max(study["rates"])) == (1e-6, 1)
+    outcome = json.loads((root / "examples" / "results" / "train_digits.json").read_text())
+    assert (outcome["trains_from_accuracy"], outcome["epochs"]) == (0.9, 10)
+    for page in ("README.md", "data/README.md"):
+        text = " ".join((root / page).read_text(encoding="utf-8").split())
+        for words in ("70 %", "three epochs", "90 %", "thirteen", "examples/pilot_thresholds.py"):
+            assert words in text, (page, words)
+        assert "after ten" in text
 
 
 def test_a_failed_self_check_withholds_whatever_the_score():
@@ -147,7 +243,36 @@ def test_a_failed_self_check_withholds_whatever_the_score():
     assert verdict.status == "WITHHELD"
     assert verdict.reason == f"the self-check failed: {rules.rule('ISO302').title}"
     assert [f.code for f in findings[:2]] == ["ISO302", "ISO303"]
-    assert "1.3" in findings[0].message
+    assert findings[0].message.endswith(": relative error 1.3 between the two modes")
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_a_failed_test_of_the_self_check_is_a_finding_with_what_it_found(code):
+    check = SelfCheck(False, 0.11, None, 0.22, False, (code,), 0.33)
+    first = diagnose(evidence([1.0], check=check))[1][0]
+    rule = rules.rule(code)
+    assert (first.code, first.severity, first.fix) == (code, "error", rule.remedy)
+    shown = {"ISO302": "error 0.11 ", "ISO303": "error 0.22", "ISO306": "error 0.33"}
+    assert first.message.startswith(f"{rule.title}: ")
+    assert shown.get(code, rule.evidence) in first.message
+    assert rule.evidence
+
+
+def test_errors_that_could_not_be_taken_are_written_too():
+    for code in FAILURES:
+        check = SelfCheck(False, None, None, None, False, (code,))
+        assert "{" not in diagnose(evidence([1.0], check=check))[1][0].message
+
+
+def test_the_status_is_settled_once(monkeypatch):
+    asked = []
+    original = Evidence.status.func
+    counting = cached_property(lambda e: asked.append(1) or original(e))
+    counting.__set_name__(Evidence, "status")
+    monkeypatch.setattr(Evidence, "status", counting)
+    _, findings = diagnose(evidence([2.0, 0.01, 1e-4], dead=0.8))
+    assert len(findings) >= 3
+    assert len(asked) == 1
 
 
 def test_without_a_self_check_there_is_a_verdict():

@@ -5,7 +5,7 @@ import pytest
 
 from isometry.distance import kolmogorov_smirnov
 from isometry.errors import InputError
-from isometry.laws import AtomicLaw, Chain, FussCatalan, chain_law
+from isometry.laws import AtomicLaw, FussCatalan, chain_law
 
 
 def uniform(n, mass=1.0):
@@ -23,7 +23,7 @@ def naive(log_sigma, weights, law, zero_mass, floor):
 @pytest.mark.parametrize("floor", [-np.inf, -1.0])
 @pytest.mark.parametrize("zero", [0.0, 0.3, 0.5])
 def test_it_is_the_supremum_that_a_search_everywhere_finds(zero, floor):
-    law, rng = Chain(2, 2), np.random.default_rng(0)
+    law, rng = chain_law("gaussian", 2, 2), np.random.default_rng(0)
     s, w = rng.normal(-0.5, 1.0, 40), rng.random(40)
     w *= (1 - zero) / w.sum()
     found = kolmogorov_smirnov(s, w, law, zero, floor=floor)
@@ -55,7 +55,7 @@ def test_both_atoms_of_the_two_point_law_count():
 
 
 def test_an_atom_above_a_continuous_part_is_matched():
-    law = Chain(0, 2, 0.75, log_scale=0.3)
+    law = chain_law("orthogonal", 1, 2, 0.75, log_scale=0.3)
     inner = law.quantile(0.25 + 0.25 * (np.arange(100) + 0.5) / 100)
     s = np.concatenate([inner, np.full(10, 0.3 * (1 + 1e-13))])
     w = np.concatenate([uniform(100, 0.25), uniform(10, 0.5)])
@@ -65,7 +65,7 @@ def test_an_atom_above_a_continuous_part_is_matched():
 
 
 def test_zeros_count_whether_given_as_a_mass_or_as_points():
-    law, s = Chain(2, 1), np.linspace(-2, 0.5, 30)
+    law, s = chain_law("gaussian", 2, 1), np.linspace(-2, 0.5, 30)
     as_mass = kolmogorov_smirnov(s, uniform(30, 0.4), law, 0.6)
     points = np.concatenate([np.full(6, -np.inf), s])
     weights = np.concatenate([uniform(6, 0.6), uniform(30, 0.4)])

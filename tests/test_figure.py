@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 import isometry
 from isometry import figure
+from isometry.report import COLOURS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,6 +137,33 @@ def test_equal_singular_values_have_a_stem_that_a_law_does_not_cover(reports):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_no_handle_of_the_legend_is_higher_than_its_text(kind, reports):
+    ax = figure.spectrum(reports[kind])
+    legend = ax.get_legend()
+    lines = [h for h in legend.legend_handles if hasattr(h, "get_markersize")]
+    assert lines
+    smallest = min(text.get_fontsize() for text in legend.get_texts())
+    assert all(h.get_markersize() < smallest for h in lines)
+    assert all(h.get_linewidth() < smallest / 2 for h in lines)
+    assert any(h.get_markersize() > 4 for h in lines)
+
+
+def test_singular_values_are_counted_in_grammar(reports):
+    assert labelled(figure.spectrum(reports["linear"]), "measured (64 singular values)")
+    one = isometry.analyze(nn.Linear(5, 1))
+    assert labelled(figure.spectrum(one), "measured (1 singular value)")
+
+
+def test_a_verdict_has_one_colour_everywhere(reports):
+    report = reports["linear"]
+    for status, colour in COLOURS.items():
+        shown = replace(report, verdict=replace(report.verdict, status=status))
+        ax = figure.spectrum(shown)
+        assert ax._right_title.get_color() == colour
+        assert f"<b style='color:{colour}'>{status}</b>" in shown._repr_html_()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("own", [True, False])
 def test_the_legend_covers_neither_bars_nor_stems(kind, own, reports):
     ax = figure.spectrum(reports[kind], None if own else Figure((5, 4)).subplots())
@@ -195,8 +224,6 @@ def test_the_picture_can_be_saved(kind, ending, reports, tmp_path):
 
 
 def test_a_name_with_dollars_is_no_formula(reports):
-    from dataclasses import replace
-
     report = reports["linear"]
     odd = replace(report, model=replace(report.model, name="$\\frac{$.pt"))
     ax = figure.spectrum(odd)

@@ -62,7 +62,9 @@ def test_the_seed_alone_fixes_the_numbers():
         ({"samples": 1.5}, r"samples must be a whole number, got 1\.5"),
         ({"samples": "2"}, "samples must be a whole number, got '2'"),
         ({"seed": "a"}, "seed must be a whole number, got 'a'"),
-        ({"shape": 1.5}, r"a shape is made of whole numbers, got \(1\.5,\)"),
+        ({"shape": 1.5}, r"a shape is made of whole numbers, got \(1\.5,\): write"),
+        ({"shape": ()}, r"the input shape \(\) is that of a single number.*: give a size"),
+        ({"seed": 2**64}, "seed must lie within"),
         ({"memory": "lots"}, "cannot read 'lots' as a memory size"),
         ({"memory": 0}, "cannot read '0' as a memory size"),
     ],
@@ -70,6 +72,22 @@ def test_the_seed_alone_fixes_the_numbers():
 def test_options_out_of_range_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         isometry.analyze(nn.Linear(3, 3), **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((), r"the input shape \(\) is that of a single number"),
+        ((-1,), "has no elements: give sizes of at least 1"),
+        ((1.5,), "a shape is made of whole numbers"),
+        ((10**14,), r"an input of shape \(1, 10{14}\) needs .*: give a smaller shape"),
+    ],
+)
+def test_shapes_of_token_ids_are_looked_at_too(shape, words):
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3))
+    with pytest.raises(InputError, match=words):
+        isometry.analyze(net, shape=shape)
+    assert isometry.analyze(net, shape=(3,)).input.shape == (1, 3, 4)
 
 
 def test_an_input_and_a_shape_at_once_are_refused():

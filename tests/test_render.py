@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -22,9 +23,7 @@ def report(chain):
 
 def test_the_verdict_comes_first(report):
     first = str(report).splitlines()[0]
-    assert first == f"{report.verdict.status}  {report.verdict.reason}"
-    assert render.line(report).startswith(f"{report.verdict.status} {report.model.name}: ")
-    assert "\n" not in render.line(report)
+    assert first == f"{report.verdict.status}  {report.headline}"
 
 
 def test_every_number_that_matters_is_in_the_text(report):
@@ -43,11 +42,12 @@ def test_every_number_that_matters_is_in_the_text(report):
         assert f"note: {note}" in text
 
 
-def test_a_fix_shared_by_findings_is_written_once(report):
+@pytest.mark.parametrize("rendered", [render.text, lambda r: unmarked(render.html(r))])
+def test_a_fix_shared_by_findings_is_written_once(rendered, report):
     first = report.findings[0]
     twice = replace(report, findings=(first, replace(first, code="ISO103", message="other")))
-    assert render.text(twice).count(first.fix) == 1
-    assert f"as for {first.code}" in render.text(twice)
+    assert rendered(twice).count(first.fix) == 1
+    assert f"as for {first.code}" in rendered(twice)
 
 
 def test_the_self_check_is_told_in_three_words(report):
@@ -97,11 +97,59 @@ def test_html_escapes_whatever_comes_from_the_model(report):
     assert evil in reader.text
 
 
-def test_html_holds_verdict_score_and_findings(report):
+def unmarked(html):
+    reader = Reader()
+    reader.feed(html)
+    return reader.text
+
+
+WHOLE = ["relu", "withheld", "unchecked", "no findings"]
+
+
+@pytest.fixture(scope="module")
+def whole(report, chain):
+    torch.manual_seed(0)
+    return {
+        "relu": isometry.analyze(chain(nn.ReLU, 3, 64, weights="orthogonal", gain=1.4), samples=2),
+        "withheld": isometry.analyze(lambda x: x * x.detach(), torch.ones(1, 4)),
+        "unchecked": isometry.analyze(nn.Linear(8, 8), check_itself=False),
+        "no findings": isometry.analyze(chain(None, 2, 32, weights="orthogonal")),
+    }
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_html_says_all_that_the_text_says_in_the_same_order(kind, whole):
+    html, text = unmarked(render.html(whole[kind])), render.text(whole[kind])
+    at = 0
+    for word in text.split():
+        found = html.find(word, at)
+        assert found >= 0, (word, html[at : at + 80])
+        at = found + len(word)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_html_says_nothing_that_the_text_does_not(kind, whole):
+    html, text = unmarked(render.html(whole[kind])), render.text(whole[kind])
+    assert sorted("".join(html.split())) == sorted("".join(text.split()))
+
+
+def test_html_needs_nothing_from_elsewhere(report):
     html = render.html(report)
-    assert report.verdict.status in html
-    assert f"{report.score.value:.4g}" in html
-    assert all(f.code in html for f in report.findings)
+    assert not re.search(r"src=|href=|url\(|<style|<link|class=", html)
+    assert html.startswith("<div>")
+    assert html.endswith("</div>")
+
+
+def test_a_long_row_goes_on_below_its_own_column(whole):
+    text = render.text(whole["relu"])
+    start = text.index("theory      ")
+    first, second = text[start:].split("\n")[:2]
+    assert max(len(first), len(second)) <= 96
+    assert second.startswith(" " * 12)
+    assert second[12] != " "
+    name = "x" * 200
+    long = replace(whole["relu"], model=replace(whole["relu"].model, name=name))
+    assert name in render.text(long)
 
 
 # ------------------------------------------------------------------ histogram
@@ -147,9 +195,17 @@ def test_nothing_resolved_is_drawn_too():
     assert rows(Spectrum([], [], dead=1.0))[1].endswith("100%")
 
 
-def test_equal_values_are_one_row():
-    s = Spectrum(np.ones(9), np.full(9, 1 / 9))
-    assert sum(line.endswith("%") for line in rows(s)) == 1
+@pytest.mark.parametrize("n", [7, 9, 24, 49, 64, 1000])
+def test_equal_values_are_one_row_of_all_directions(n):
+    shown = [line for line in rows(Spectrum(np.ones(n), np.full(n, 1 / n))) if line.endswith("%")]
+    assert len(shown) == 1
+    assert shown[0].endswith(" 100%")
+
+
+def test_an_exact_isometry_has_all_of_its_directions_in_one_row(chain):
+    report = isometry.analyze(chain(None, 3, 24, weights="orthogonal"))
+    assert " 100%\n" in render.text(report)
+    assert ">99%" not in render.text(report)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

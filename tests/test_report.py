@@ -12,6 +12,7 @@ from torch import nn
 
 import isometry
 from isometry import LoadError, Report, figure, render
+from isometry.report import Verdict, percent
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +215,35 @@ def test_a_prediction_without_a_density_at_every_point_is_refused(reports):
     data["theory"][0]["density"].pop()
     with pytest.raises(LoadError, match=r"report.theory\[0\]: a prediction needs a CDF and a dens"):
         Report.from_dict(data)
+
+
+# ------------------------------------------------------------------ words for shares
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.0, "0%"),
+        (1e-6, "<1%"),
+        (0.0049, "<1%"),
+        (0.006, "1%"),
+        (0.5, "50%"),
+        (0.994, "99%"),
+        (0.996, ">99%"),
+        (1 - 1e-6, ">99%"),  # one direction of a million
+        (1 - 2**-52, "100%"),  # all of them, as their weights add up
+        (1.0, "100%"),
+        (1 + 2**-52, "100%"),
+    ],
+)
+def test_neither_a_few_nor_all_but_a_few_are_rounded_away(share, words):
+    assert percent(share) == words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_headline_says_the_score_once_unless_it_is_withheld(kind, reports):
+    report = reports[kind]
+    assert report.headline == f"{report.verdict.reason} (score {report.score.value:.3g})"
+    assert "score" not in report.verdict.reason
+    withheld = replace(report, verdict=Verdict("WITHHELD", "the self-check failed"))
+    assert withheld.headline == "the self-check failed"

@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from ..exit_codes import ExitCode
 from ..options import results, subject
-from ..output import check_targets, draw, write
+from ..results import Results
 from ..subject import Subject
 
 
@@ -26,21 +25,5 @@ def command(
 
     It fails when its score is below --fail-under, or without that when the verdict is FAIL.
     """
-    wanted = Subject(**what)
-    check_targets(json_path, figure_path, wanted.path, *wanted.input_files)
-    report = wanted.analyze(quiet=True)
-
-    from isometry.gate import outcome, passes
-
-    if json_path not in (None, "-"):
-        write(str(json_path), report.to_json().encode())
-    if figure_path is not None:
-        draw(report, figure_path)
-    if json_path == "-":
-        click.echo(report.to_json(), nl=False)
-    else:
-        word, why = outcome(report, fail_under)
-        click.echo(f"{word} {report.model.name}: {why}")
-    if not report.trustworthy:
-        return ExitCode.UNTRUSTWORTHY
-    return ExitCode.OK if passes(report, fail_under) else ExitCode.GATE_FAILED
+    wanted = Results(json_path, figure_path, fail_under)
+    return wanted.of(Subject(**what), quiet=True, gated=True)

@@ -93,6 +93,8 @@ def _tensors(tensors: Tensors) -> Iterator[str]:
     )
     for info in tensors.largest:
         yield _line("", f"{info.name}  {info.shape}  {info.dtype}, {amount(info.bytes)}")
+    if (more := tensors.count - len(tensors.largest)) > 0:
+        yield _line("", f"… and {more} more, none of them larger")
 
 
 def _line(key: str, text: str) -> str:

@@ -9,14 +9,14 @@ import numpy as np
 
 from isometry.figure.style import MEASURED, THEORY, legend, new_figure, stem
 from isometry.histogram import bin_edges, heights
-from isometry.report import Prediction, Report, percent
+from isometry.report import COLOURS, Prediction, Report, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FLOOR = "#BAB0AC"
+_HANDLE = 5.0  # points; the legend's text has 8
 _NARROWEST_VIEW = 1.0  # in log σ: what is equal to a few per cent should look equal
-_VERDICT = {"PASS": "#2E7D32", "WARN": "#B26A00", "FAIL": "#C62828", "WITHHELD": "#616161"}
 
 
 def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None) -> Axes:
@@ -59,7 +59,7 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
         color=MEASURED,
         edgecolor="white",
         linewidth=0.4,
-        label=f"measured ({len(measured.singular_values)} singular values)",
+        label=_counted(len(measured.singular_values)),
         ax=ax,
     )
     if len(measured.singular_values) and np.ptp(measured.log_sigma) < width:
@@ -83,6 +83,10 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
     ax.axvline(0.0, color="black", lw=0.9, ls=(0, (4, 3)), label="σ = 1", zorder=1)
     _annotate(ax, report)
     return ax
+
+
+def _counted(count: int) -> str:
+    return f"measured ({count} singular value{'' if count == 1 else 's'})"
 
 
 def _draw_prediction(ax: Axes, prediction: Prediction) -> None:
@@ -126,8 +130,20 @@ def _annotate(ax: Axes, report: Report) -> None:
         report.verdict.status,
         fontsize=10,
         loc="right",
-        color=_VERDICT.get(report.verdict.status, "black"),
+        color=COLOURS[report.verdict.status],
         fontweight="bold",
     )
     ax.spines[["top", "right"]].set_visible(False)
     legend(ax)
+    _slim_handles(ax)
+
+
+def _slim_handles(ax: Axes) -> None:
+    """Draw stems in the legend no broader than its text is high, whatever they are outside it."""
+    from matplotlib.lines import Line2D
+
+    legend = ax.get_legend()
+    for handle in legend.legend_handles if legend is not None else ():
+        if isinstance(handle, Line2D):
+            handle.set_markersize(min(handle.get_markersize(), _HANDLE))
+            handle.set_linewidth(min(handle.get_linewidth(), _HANDLE / 2))

@@ -105,7 +105,8 @@ class Archive:
             raise RefusedError(
                 f"refused: {name} has compressed members, which "
                 f"{'NumPy' if deflate else 'torch.save'} never writes: {show(info.filename)} "
-                f"would grow from {amount(info.compress_size)} to {amount(info.file_size)}"
+                f"would grow from {amount(info.compress_size)} to {amount(info.file_size)}; save "
+                "the file again without compression"
             )
         if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
             raise RefusedError(f"refused: {name} declares two sizes for {show(info.filename)}")

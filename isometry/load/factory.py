@@ -7,6 +7,7 @@ import difflib
 import importlib
 import json
 import os
+import random
 import sys
 import sysconfig
 import threading
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from isometry.errors import InputError, LoadError
@@ -43,7 +46,8 @@ def build_model(
     kwargs : mapping, optional
         Keyword arguments of the call, in place of those in `reference`.
     seed : int
-        For the weights of timm and torchvision models; code of the user's own seeds itself.
+        For the random numbers that are drawn while it is built, by torch, NumPy and Python;
+        their generators are left as they were.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def build_model(
     if is_shorthand(reference):
         return build_named(reference, options, seed=seed)
     module_name, names = _parse(reference)
-    with working_directory_first():
+    with working_directory_first(), seeded(seed):
         target = _attribute(_module(module_name, reference), names, reference)
         built = _call(target, options, reference)
     if not isinstance(built, nn.Module):
@@ -82,6 +86,26 @@ def working_directory_first() -> Iterator[None]:
         finally:
             with contextlib.suppress(ValueError):
                 sys.path.remove(here)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let every global generator draw from a seed, and put each back where it was."""
+    numpy: Any = np.random
+    cuda: Any = torch.cuda
+    python, legacy, in_use = random.getstate(), numpy.get_bit_generator(), cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(cuda.device_count()) if in_use else ()):
+        try:
+            numpy.set_bit_generator(np.random.MT19937())  # set aside whole, of whatever kind
+            numpy.seed(seed % 2**32)
+            random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            numpy.set_bit_generator(legacy)
+            random.setstate(python)
+            if not in_use:
+                cuda.seed_all()  # a first use later must not draw what was drawn here
 
 
 def _with_arguments(reference: str, kwargs: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
@@ -163,7 +187,10 @@ def _call(target: Any, options: dict[str, Any], reference: str) -> Any:
                 "pass its arguments as --kwargs (kwargs=...), or name a function that returns the "
                 "model"
             ) from error
-        raise LoadError(f"{show(reference)} failed: {_said(error)}") from error
+        raise LoadError(
+            f"{show(reference)} failed: {_said(error)}; mend it there, or give other arguments as "
+            "--kwargs (kwargs=...)"
+        ) from error
 
 
 def _said(error: BaseException) -> str:

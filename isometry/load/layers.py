@@ -206,7 +206,8 @@ def _check_name(cls: type[nn.Module], name: object, where: str) -> None:
     if hasattr(cls, name):
         what = "a method" if callable(getattr(cls, name)) else "an attribute of the class"
         raise RefusedError(
-            f"refused: attribute '{show(name)}' of {show(where)} would replace {what}"
+            f"refused: attribute '{show(name)}' of {show(where)} would replace {what}; pass "
+            "--model pkg.module:factory to build the model, with the file for its weights"
         )
     if name.startswith("__"):
         raise RefusedError(f"refused: {show(where)} has an attribute named '{show(name)}'")

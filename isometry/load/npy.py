@@ -96,7 +96,10 @@ def _header(data: bytearray, name: str) -> tuple[tuple[int, ...], bool, np.dtype
     entries = dict(_ENTRY.findall(whole[1])) if whole else {}
     if entries.keys() != {"descr", "fortran_order", "shape"}:
         if "'descr'" in text and "[" in text:
-            raise LoadError(f"{name} has elements of several fields; plain numbers are read")
+            raise LoadError(
+                f"{name} has elements of several fields, expected plain numbers; save one field, "
+                "as array['name']"
+            )
         raise LoadError(f"{name} is damaged: its header makes no sense")
     return (
         _shape(entries["shape"], name),
@@ -118,8 +121,14 @@ def _shape(text: str, name: str) -> tuple[int, ...]:
 def _dtype(text: str, name: str) -> np.dtype[Any]:
     form = _DTYPE.fullmatch(text)
     if form is not None and form[2] == "O":
-        raise RefusedError(f"refused: {name} holds Python objects, which are a pickle")
+        raise RefusedError(
+            f"refused: {name} holds Python objects, which are a pickle; save plain numbers, as "
+            "np.save(path, array.astype(float)) does"
+        )
     known = {"b": "1", "i": "1 2 4 8", "u": "1 2 4 8", "f": "2 4 8"}
     if form is None or form[3] not in known.get(form[2], "").split():
-        raise LoadError(f"{name} has elements of type {show(text)}; plain numbers are read")
+        raise LoadError(
+            f"{name} has elements of type {show(text)}, expected plain numbers; save "
+            "array.astype(float), of complex ones real and imaginary parts as two channels"
+        )
     return np.dtype(f"{form[1] or '='}{form[2]}{form[3]}")

@@ -18,7 +18,7 @@ _RESAVE = (
     "it is an old kind of pickle; save it again with a current torch: "
     "torch.save(torch.load(path, weights_only=True), new_path)"
 )
-_READ = "torch.save and safetensors files are read"
+_READ = "give a file that torch.save or safetensors wrote"
 _HUB_NAME = r"[\w-][\w.-]*(/[\w-][\w.-]*)?"
 _MAX_HUB_NAME = 96
 _FILES = r".*\.(pt|pt2|pth|ckpt|bin|pkl|safetensors|json|onnx|h5)"

@@ -10,7 +10,7 @@ import numpy as np
 
 from isometry.errors import LoadError
 from isometry.load.source import Source
-from isometry.load.wording import amount, show
+from isometry.load.wording import amount, plural, show
 
 MAX_BYTES = 32 << 20
 # Each cell of a line becomes an object of its own while the line is read.
@@ -55,12 +55,14 @@ def read_table(source: Source) -> np.ndarray:
                 continue
             raise LoadError(_not_a_number(source.name, number, cells))
         if columns and len(cells) != columns:
-            counts = f"{len(cells)} columns, where {columns} came before"
-            raise LoadError(f"{source.name}, line {number}: {counts}")
+            counts = f"{plural(len(cells), 'column')}, where {columns} came before"
+            raise LoadError(f"{source.name}, line {number}: {counts}; give every line as many")
         columns, rows = len(cells), rows + 1
         values.extend(float(cell) for cell in cells)
     if not rows:
-        raise LoadError(f"{source.name} holds no line of numbers")
+        raise LoadError(
+            f"{source.name} holds no line of numbers; write one input a line, as 0.5,1.2,-3"
+        )
     return np.frombuffer(values, dtype=np.float64).reshape(rows, columns)
 
 
@@ -93,5 +95,7 @@ def _cells(line: str, suffix: str) -> list[str]:
 
 def _not_a_number(name: str, line: int, cells: list[str]) -> str:
     bad = next(cell for cell in cells if not _is_number(cell))
-    hint = "; decimals are written with a point" if "," in bad else ""
-    return f"{name}, line {line}: '{show(bad, 40)}' is not a number{hint}"
+    return (
+        f"{name}, line {line}: '{show(bad, 40)}' is not a number; decimals are written with a "
+        "point, as 0.5 or 2e-3"
+    )

@@ -207,7 +207,8 @@ def _check_extent(
     # More elements than bytes to hold them: stride 0 makes a few bytes look like terabytes.
     if numel * dtype.itemsize > held:
         raise RefusedError(
-            f"refused: {show(where)} claims {amount(numel * dtype.itemsize)} on {amount(held)}"
+            f"refused: {show(where)} claims {amount(numel * dtype.itemsize)} on {amount(held)}; "
+            "save all of its numbers, as tensor.contiguous() has them"
         )
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if numel and (last + 1) * dtype.itemsize > held:

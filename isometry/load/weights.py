@@ -17,6 +17,10 @@ from isometry.load.tensors import Tensors, is_tensor
 from isometry.load.wording import plural, show
 
 _WAYS = "pass --model pkg.module:factory to build the model that they belong to"
+_ANOTHER = (
+    "build the model that they were saved from, by other arguments (--kwargs) or another factory "
+    "(--model)"
+)
 # Where training loops keep the weights, the likeliest first.
 CHECKPOINT_KEYS = (
     "state_dict",
@@ -130,7 +134,7 @@ def put_weights(model: nn.Module, weights: Weights, name: str) -> tuple[str, ...
         model.load_state_dict(state, strict=True)
     except Exception as error:  # the model is the user's: its hooks may raise anything
         raise LoadError(
-            f"{name} does not fit the model: {type(error).__name__}: {show(error)}"
+            f"{name} does not fit the model: {type(error).__name__}: {show(error)}; {_ANOTHER}"
         ) from error
     return tuple(notes)
 
@@ -241,4 +245,4 @@ def _check_match(tensors: dict[str, torch.Tensor], own: Mapping[str, Any], name:
     if imaginary:
         faults.append(f"{len(imaginary)} complex for real (first '{show(imaginary[0])}')")
     if faults:
-        raise LoadError(f"{name} does not fit the model: weights {', '.join(faults)}")
+        raise LoadError(f"{name} does not fit the model: weights {', '.join(faults)}; {_ANOTHER}")

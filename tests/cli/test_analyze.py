@@ -115,6 +115,33 @@ def test_a_factory_builds_a_fresh_network_with_its_arguments(isometry, place):
     assert (report.model.name, report.model.kind) == ("cli_nets:linear", "factory")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--model", "cli_nets:linear"),
+        ("--model", 'torch.nn:Linear:{"in_features": 8, "out_features": 8}'),
+    ],
+)
+def test_the_seed_decides_what_a_factory_draws_and_a_note_says_so(arguments, isometry, place):
+    scores = []
+    np.save("x.npy", np.linspace(-1, 1, 8))  # drawn input would follow the seed too
+    command = ("analyze", *arguments, "--input", "x.npy", "--json", "r.json")
+    for run, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(run)
+        before = torch.get_rng_state()
+        ended = isometry(*command, "--seed", seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert f"built with random numbers of seed {seed}; another with --seed" in ended.err
+        scores.append(_report(place / "r.json").score.value)
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_a_network_with_weights_of_its_own_has_no_seed_to_tell(isometry, model):
+    torch.save(nn.Linear(8, 8).state_dict(), "weights.pt")
+    assert "seed" not in isometry("analyze", "weights.pt", "--model", "cli_nets:linear").err
+    assert "seed" not in isometry("analyze", model).err
+
+
 def test_a_factory_and_a_state_dict_make_one_network(isometry, place):
     layer = nn.Linear(8, 8)
     with torch.no_grad():
@@ -218,10 +245,32 @@ def test_the_gate_decides_the_exit_code(command, least, code, isometry, data):
     data("trained.pt", "digit.npy")
     ended = isometry(command, "trained.pt", "--input", "digit.npy", "--fail-under", least)
     assert ended.code == code
-    if code and command == "analyze":
-        assert re.search(rf"^the score 0\.\d+ is below {float(least):g}$", ended.err, re.MULTILINE)
-    elif code:
-        assert f"below the {float(least):g} asked for" in ended.out
+    words = rf"score 0\.\d+, below the {float(least):g} asked for"
+    stated = re.findall(rf"^FAIL: {words}$", ended.err, re.MULTILINE)
+    assert len(stated) == (code == 1 and command == "analyze")
+    assert bool(re.match(f"FAIL trained.pt: {words}; ", ended.out)) == (
+        code == 1 and command == "check"
+    )
+
+
+@pytest.mark.parametrize("command", [("check",), ("analyze", "-q")])
+@pytest.mark.parametrize("least", [(), ("--fail-under", 0.5), ("--fail-under", 0)])
+def test_the_line_says_the_score_once(command, least, isometry, data):
+    data("tanh_default.pt")
+    ended = isometry(*command, "tanh_default.pt", *least)
+    assert ended.out.count("score") == 1
+    assert ended.out.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["analyze", "check"])
+def test_json_on_stdout_leaves_the_gate_to_stderr(command, isometry, data):
+    data("trained.pt", "digit.npy")
+    arguments = (command, "trained.pt", "--input", "digit.npy", "--json", "-")
+    ended = isometry(*arguments, "--fail-under", 0.9)
+    assert ended.code == ExitCode.GATE_FAILED
+    assert Report.from_json(ended.out).score.value < 0.9
+    assert re.fullmatch(r"FAIL: score 0\.\d+, below the 0\.9 asked for\n", ended.err)
+    assert isometry(*arguments, "--fail-under", 0.1).err == ""
 
 
 def test_an_isometry_passes_the_highest_gate(isometry, model):
@@ -251,12 +300,12 @@ def test_the_line_of_a_failed_gate_does_not_say_pass(isometry, data):
     [
         ("trained.pt", 0.99, 1, "FAIL trained.pt: score 0.*, below the 0.99 asked for; gain "),
         ("trained.pt", 0.1, 0, "PASS trained.pt: score 0.*, at least the 0.1 asked for; gain "),
-        ("tanh_default.pt", 0, 0, "PASS tanh_.*, at least the 0 asked for; verdict FAIL: signals "),
+        ("tanh_default.pt", 0, 0, "PASS tanh_.*, at least the 0 asked for; verdict FAIL: not "),
         (
             "tanh_default.pt",
             0.5,
             1,
-            "FAIL tanh_.*, below the 0.5 asked for; verdict FAIL: signals ",
+            "FAIL tanh_.*, below the 0.5 asked for; verdict FAIL: not isometric: signals ",
         ),
     ],
 )

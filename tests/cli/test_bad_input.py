@@ -50,7 +50,8 @@ def test_a_gadget_given_as_input_is_refused_and_not_run(refused, model, place):
 
 def test_weights_of_another_network_are_refused(refused):
     torch.save(nn.Linear(4, 4).state_dict(), "weights.pt")
-    refused(2, r"weights\.pt", "analyze", "weights.pt", "--model", "cli_nets:linear")
+    words = r"weights\.pt does not fit the model: .*; build the model that they were saved from"
+    refused(2, words, "analyze", "weights.pt", "--model", "cli_nets:linear")
 
 
 def test_a_folder_is_no_model_file(refused, place):
@@ -84,6 +85,9 @@ def test_an_array_is_no_model(refused, array):
         (np.ones(8, dtype=int), 2, "the input is int64, expected floating point: convert it"),
         (np.ones(8, dtype=bool), 2, "the input is bool, expected floating point"),
         (np.float64(3), 2, "the input is a single number: give an array"),
+        (np.array([{}], dtype=object), 2, r"refused: x\.npy holds Python objects.*; save plain nu"),
+        (np.ones(8, dtype=complex), 2, r"of type '<c16', expected plain numbers; save array.*chan"),
+        (np.array(["a"]), 2, r"of type '<U1', expected plain numbers; save array\.astype\(float\)"),
     ],
 )
 def test_an_array_that_does_not_fit_is_described(
@@ -94,7 +98,8 @@ def test_an_array_that_does_not_fit_is_described(
 
 @pytest.mark.parametrize("shape", [(0, 8), (0,), (8, 0)])
 def test_an_input_of_no_elements_is_described(shape, refused, model, array):
-    refused(2, "no elements: its shape is", "analyze", model, "--input", array(np.ones(shape)))
+    words = r"no elements: its shape is .*, expected sizes of at least 1; give a batch of one"
+    refused(2, words, "analyze", model, "--input", array(np.ones(shape)))
 
 
 @pytest.mark.parametrize(
@@ -110,8 +115,9 @@ def test_an_input_of_no_elements_is_described(shape, refused, model, array):
         ("x.png", b"\x89PNG\r\n\x1a\n and no more", r"x\.png is damaged"),
         ("x.jpg", b"\xff\xd8\xff and no more", r"x\.jpg is damaged"),
         ("x.gif", b"GIF89a\x01\x00\x01\x00", r"x\.gif is a .*as input are read: \.npy"),
-        ("x.csv", b"1,2\n3,four\n", r"x\.csv, line 2: 'four' is not a number"),
-        ("x.csv", b"1,2\n3\n", r"x\.csv, line 2: 1 columns, where 2 came before"),
+        ("x.csv", b"1,2\n3,four\n", r"x\.csv, line 2: 'four' is not a number; decimals are wr"),
+        ("x.csv", b"only,words\n", r"x\.csv holds no line of numbers; write one input a line"),
+        ("x.csv", b"1,2\n3\n", r"x\.csv, line 2: 1 column, where 2 came before"),
         ("x.pt", b"", r"x\.pt is empty"),
     ],
 )

@@ -4,7 +4,9 @@ import json
 import os
 import pickle
 
+import pytest
 import torch
+from torch import nn
 
 
 class Gadget:
@@ -23,6 +25,16 @@ def test_a_model_is_described_and_nothing_is_written(isometry, data):
     assert any(line.startswith("holds       whole module") for line in lines)
     assert any("torch.nn.modules.conv.Conv2d" in line for line in lines)
     assert lines[-1] == "by default  rebuilt from stock layers; nothing in it is run"
+
+
+@pytest.mark.parametrize(("layers", "more"), [(4, 0), (5, 2), (21, 34)])
+def test_tensors_that_are_not_listed_are_counted(layers, more, isometry):
+    torch.save(nn.Sequential(*[nn.Linear(2, 2) for _ in range(layers)]), "many.pt")
+    out = isometry("inspect", "many.pt").out
+    assert f"{2 * layers} tensors" in out
+    assert out.count("float32, ") == 2 * layers - more
+    assert out.count("more, none of them larger") == (more > 0)
+    assert (f"            … and {more} more, none of them larger" in out) == (more > 0)
 
 
 def test_a_dangerous_file_is_described_with_code_zero(isometry, place):

@@ -91,13 +91,13 @@ def test_numbers_as_text_are_rows_and_columns(name, text, rows, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1,2\n3\n", "line 2: 1 columns, where 2 came before"),
+        ("1,2\n3\n", "line 2: 1 column, where 2 came before; give every line as many"),
         ("a,b\n1,2,3\n", "line 2: 3 columns, where 2 came before"),
         ("1,2\n3,x\x1b\n", "not a number|no known format"),
         ("1,2\n\n3,1_0\n", "line 3: '1_0' is not a number"),
         ("a,b\nc,d\n", "line 2: 'c' is not a number"),
         ("1;2\n1,5;2\n", "line 2: '1,5' is not a number; decimals are written with a point"),
-        ("only,words\n", "holds no line of numbers"),
+        ("only,words\n", "holds no line of numbers; write one input a line"),
         ("1," + "9" * 5000, "holds no line|not a number"),
     ],
 )

@@ -1,0 +1,72 @@
+"""How a network is measured: everything that `analyze` and `spectrum` can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from isometry.errors import InputError
+from isometry.jacobian import Selection
+from isometry.memory import parse_size
+
+Progress = Callable[[float], None]
+
+_LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and how; `isometry.analyze` says what each field means.
+
+    Raises
+    ------
+    InputError
+        If a number is none, or the memory is no size.
+    """
+
+    shape: int | Sequence[int] | None = None
+    input_scale: float = 1.0
+    samples: int = 1
+    wrt: str | None = None
+    output: str | None = None
+    at: str | None = None
+    start: str | None = None
+    stop: str | None = None
+    train_mode: bool = False
+    dtype: torch.dtype | str | None = None
+    device: torch.device | str | None = None
+    seed: int = 0
+    memory: int | str | None = None
+    check_itself: bool = True
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", _whole_number(self.samples, "samples"))
+        object.__setattr__(self, "seed", _whole_number(self.seed, "seed"))
+        if not -_LARGEST_SEED <= self.seed <= _LARGEST_SEED:
+            raise InputError(f"seed must lie within ±{_LARGEST_SEED}, got {self.seed!r:.60}")
+        object.__setattr__(self, "memory", _bytes(self.memory))
+
+    @property
+    def selection(self) -> Selection:
+        """Which derivative is meant."""
+        return Selection(self.wrt, self.output, self.at, self.start, self.stop, self.train_mode)
+
+
+def _whole_number(value: object, name: str) -> int:
+    """Return an option that must be an integer, of Python or NumPy."""
+    if not isinstance(value, (int, np.integer)):
+        raise InputError(f"{name} must be a whole number, got {value!r:.60}")
+    return int(value)
+
+
+def _bytes(memory: int | str | None) -> int | None:
+    if memory is None:
+        return None
+    try:
+        return parse_size(str(memory))
+    except InputError as e:
+        raise InputError(f"{e} (memory={memory!r:.40})") from e

@@ -20,9 +20,12 @@ import click
 from .exit_codes import ExitCode
 
 _COMMANDS = {
-    "analyze": "Measure a network and say whether it will train.",
+    "analyze": "Measure how isometric a network is, and say what is wrong.",
     "check": "Pass or fail a network in one line, for scripts and CI.",
     "inspect": "Say what a model file is and holds, without loading it.",
+    "theory": "Predict the spectrum of an infinitely wide network.",
+    "critical": "Find the weights at which gradients neither vanish nor explode.",
+    "phase": "Draw the phase diagram of an activation.",
     "plot": "Redraw a saved report.",
     "rule": "Explain a finding's code.",
 }
@@ -122,7 +125,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, IsometryError):
         return _say(f"error: {error}", ExitCode.USAGE)
     if isinstance(error, RecursionError):  # our own code goes nowhere so deep
-        return _say("error: the network is nested deeper than Python follows", ExitCode.USAGE)
+        return _say(
+            "error: the network is nested deeper than Python follows: build it flat", ExitCode.USAGE
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _say("error: cannot write the results: no space left", ExitCode.USAGE)
     reason = (str(error).splitlines() or [""])[0]

@@ -30,6 +30,21 @@ class Shape(click.ParamType):
         return sizes
 
 
+class Pair(click.ParamType):
+    """Two numbers such as ``1,0.5``."""
+
+    name = "pair"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            first, second = (float(v) for v in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a pair of numbers: write it as 1,0.5", param, ctx)
+        return first, second
+
+
 class Kwargs(click.ParamType):
     """A JSON object such as ``{"depth": 50}``."""
 
@@ -149,7 +164,7 @@ _SUBJECT = (
         type=click.IntRange(0, 2**63 - 1),
         default=0,
         show_default=True,
-        help="For Gaussian input and the self-check.",
+        help="For Gaussian input, a network built by --model, and the self-check.",
     ),
     click.option(
         "--memory",

@@ -10,13 +10,15 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from isometry.report import Report
 
 _LARGEST_REPORT = 2**28  # characters
@@ -104,16 +106,16 @@ def check_target(
 def _check_place(path: str) -> None:
     target = Path(os.path.realpath(path))
     if os.path.isdir(path):
-        raise click.UsageError(f"cannot write {path!r}: it is a folder")
+        raise click.UsageError(f"cannot write {path!r}: it is a folder; give a file in it")
     if _is_stream(path):
         return
     if not target.parent.is_dir():
-        why = "is not a folder" if target.parent.exists() else "does not exist"
+        why = "is not a folder" if target.parent.exists() else "does not exist; make it first"
         raise click.UsageError(f"cannot write {path!r}: {str(Path(path).parent)!r} {why}")
     with contextlib.suppress(FileNotFoundError):
         os.stat(target)  # a name may be too long to exist
         if not os.access(target, os.W_OK):
-            raise click.UsageError(f"cannot write {path!r}: permission denied")
+            raise click.UsageError(f"cannot write {path!r}: permission denied; give another path")
     # Only trying tells: permissions say nothing to root, nor about a read-only file system.
     with tempfile.TemporaryFile(dir=target.parent):
         pass
@@ -136,7 +138,8 @@ def _is_stream(path: str) -> bool:
 
 
 def _cannot_write(path: str, e: OSError | ValueError) -> click.UsageError:
-    return click.UsageError(f"cannot write {path!r:.200}: {getattr(e, 'strerror', None) or e}")
+    why = getattr(e, "strerror", None) or e
+    return click.UsageError(f"cannot write {path!r:.200}: {why}; give another path")
 
 
 def write(path: str, content: bytes) -> None:
@@ -173,8 +176,8 @@ def _mode(target: Path) -> int:
     return 0o666 & ~mask
 
 
-def draw(report: Report, path: str) -> None:
-    """Draw a report into a file; the same report gives the same bytes in SVG and PDF."""
+def picture(path: str, plot: Callable[[Axes], object]) -> None:
+    """Draw a figure into a file; the same figure gives the same bytes in SVG and PDF."""
     import matplotlib
 
     from isometry import figure
@@ -186,8 +189,15 @@ def draw(report: Report, path: str) -> None:
         # A file's name may need signs that the font lacks: boxes then stand in the title.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = figure.new_figure()
-        figure.spectrum(report, canvas.subplots())
+        plot(canvas.subplots())
         content = io.BytesIO()
         dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         canvas.savefig(content, format=kind, dpi=200, metadata=dated)
     write(path, content.getvalue())
+
+
+def draw(report: Report, path: str) -> None:
+    """Draw a report's spectrum into a file."""
+    from isometry import figure
+
+    picture(path, lambda ax: figure.spectrum(report, ax))

@@ -16,7 +16,7 @@ from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.example import example_inputs
 from isometry.jacobian.arguments import has_embedding, is_call, refuse_bad_kind
 from isometry.jacobian.attention import fused_kernels
-from isometry.jacobian.function import Network, call
+from isometry.jacobian.function import ANOTHER_INPUT, Network, call
 from isometry.jacobian.modules import unwrap
 from isometry.jacobian.selection import Selection
 from isometry.memory import default_budget, format_size
@@ -259,8 +259,8 @@ def explained_shape(model: Callable[..., Any]) -> Iterator[None]:
             raise
         sizes = ",".join(map(str, expected))
         raise InputError(
-            f"{e}; the first layer takes inputs of shape {_written(expected)}: give such an "
-            f"input, or --shape {sizes} (shape=...)"
+            f"{str(e).removesuffix(ANOTHER_INPUT)}; the first layer takes inputs of shape "
+            f"{_written(expected)}: give such an input, or --shape {sizes} (shape=...)"
         ) from e
 
 

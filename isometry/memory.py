@@ -18,11 +18,25 @@ def default_budget(device: torch.device) -> int:
     """Half of the memory of the device, in bytes; a container's limit counts as its memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
+    return _total(device) // 2
+
+
+def way_out(needed: float, device: torch.device) -> str:
+    """Return the advice to allow so much memory, where the device has it."""
+    if 1.1 * needed > _total(device):
+        return f"the {device.type} has {format_size(_total(device))} in all"
+    wanted = 1.1 * needed
+    return f"or allow it with --memory {format_size(wanted, '')}, or memory={wanted:.0f}"
+
+
+def _total(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         total = 8 * 2**30
-    return min(total, _container_limit()) // 2
+    return min(total, _container_limit())
 
 
 def parse_size(text: str) -> int:

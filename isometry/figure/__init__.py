@@ -1,6 +1,8 @@
 """Reports and predictions as pictures, drawn on axes of the caller's or on new ones."""
 
+from isometry.figure.law import law
+from isometry.figure.phase import phase
 from isometry.figure.spectrum import spectrum
 from isometry.figure.style import new_figure
 
-__all__ = ["new_figure", "spectrum"]
+__all__ = ["law", "new_figure", "phase", "spectrum"]

@@ -106,7 +106,10 @@ def refuse_bad_input(x: Tensor) -> None:
     """Refuse what cannot be differentiated by: integers, no elements, no values, NaN."""
     refuse_bad_kind(x)
     if x.numel() == 0:
-        raise InputError(f"the input has no elements: its shape is {tuple(x.shape)}")
+        raise InputError(
+            f"the input has no elements: its shape is {tuple(x.shape)}, expected sizes of at least "
+            "1; give one input or more"
+        )
     if x.is_meta:
         raise InputError("the input has no values (meta device): give a real tensor")
     if not torch.isfinite(x).all():

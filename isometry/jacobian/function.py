@@ -34,6 +34,7 @@ from isometry.jacobian.selection import Selection
 from isometry.memory import default_budget
 
 PureFunction = Callable[[Tensor], Tensor]
+ANOTHER_INPUT = "; run it on such an input to see where, or give another (--input, --shape)"
 
 # Layers that use their vectors in sums and products alone; those derived from them may not.
 _WITH_VECTORS = {
@@ -194,7 +195,8 @@ class Network:
         found = from_embedding(self.model, fixed, section.stop if section else None)
         if found is None or found.start is None:
             raise InputError("no embedding layer ran on these token ids: nothing to differentiate")
-        note = f"token ids have no derivative: differentiated by the output of {found.start[0]!r}"
+        place = repr(found.start[0]) if found.start[0] else "the embedding, which is all of it"
+        note = f"token ids have no derivative: differentiated by the output of {place}"
         if note not in self.notes:
             self.notes.append(note)
         return found
@@ -345,16 +347,18 @@ def call(f: PureFunction, x: Tensor) -> Tensor:
     except RecursionError as e:
         raise InputError(
             "the network's forward recurses without end, or deeper than Python's limit of "
-            f"{sys.getrecursionlimit()} calls"
+            f"{sys.getrecursionlimit()} calls: check which module calls itself"
         ) from e
     except (Exception, SystemExit) as e:  # the user's own code may raise anything
         text = (str(e).strip().splitlines() or ["no message"])[0]
+        advice = ANOTHER_INPUT
         if isinstance(e, TypeError) and "required positional argument" in text:
-            text += "; give every argument, by name: {'name': tensor} (--input name=FILE)"
+            advice = "; give every argument, by name: {'name': tensor} (--input name=FILE)"
         elif "more than 1 value per channel" in text:
-            text += "; in training mode a batch is one input: give one (--input) with several rows"
+            advice = "; in training mode a batch is one input: give one (--input) with several rows"
         raise InputError(
-            f"the network raised {type(e).__name__} on an input of shape {tuple(x.shape)}: {text}"
+            f"the network raised {type(e).__name__} on an input of shape {tuple(x.shape)}: "
+            f"{text}{advice}"
         ) from e
 
 
@@ -383,6 +387,7 @@ def weights_not_finite(model: Callable[..., object]) -> str:
         if t.is_floating_point() and (bad := count_bad(t)):
             return (
                 f"{name!r} has {bad} NaN or infinite values of {t.numel()}: "
-                "the file is damaged or training has diverged"
+                "the file is damaged or training has diverged; take an earlier checkpoint, or "
+                "fetch the file again"
             )
     return ""

@@ -66,7 +66,11 @@ def named(model: Callable[..., object], name: str) -> nn.Module:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[1:4]
-    listed = f"near it: {', '.join(map(repr, near))}" if near else "it has no layers with names"
+    listed = (
+        f"near it: {', '.join(map(repr, near))}"
+        if near
+        else "it has no layers with names; leave --start and --stop out"
+    )
     raise InputError(f"the network has no layer named {name!r}; {listed}")
 
 

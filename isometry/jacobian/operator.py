@@ -32,7 +32,7 @@ from isometry.jacobian.routes import (
 from isometry.jacobian.routes.double_pullback import any_cotangent
 from isometry.jacobian.selection import Selection
 from isometry.jacobian.selfcheck import self_check
-from isometry.memory import default_budget, format_size, parse_size
+from isometry.memory import default_budget, format_size, parse_size, way_out
 from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ class Jacobian:
                 "at zero, or try another input"
             )
         if y.numel() == 0:
-            raise InputError(f"the output has no elements: its shape is {tuple(y.shape)}")
+            raise InputError(
+                f"the output has no elements: its shape is {tuple(y.shape)}, expected at least "
+                "one; return what is to be measured, or name it with --output (output=...)"
+            )
         self.dtype = self.x.dtype
         self.output_shape = y.shape
         self.shape = (y.numel(), self.x.numel())
@@ -355,8 +358,7 @@ class Jacobian:
             raise MemoryBudgetError(
                 f"attention needs {format_size(needed)} on the plain kernel, the one that can be "
                 f"differentiated, more than the {format_size(budget)} allowed: give a shorter "
-                f"sequence, or allow it with --memory {format_size(1.1 * needed, '')}, "
-                f"or memory={1.1 * needed:.0f}"
+                f"sequence, {way_out(needed, self.device)}"
             )
         if needed > budget / 4:
             self._notes.append(f"attention takes {format_size(needed)} on the plain kernel")
@@ -391,8 +393,8 @@ class Jacobian:
             raise MemoryBudgetError(
                 f"the dense Jacobian is {m} x {n} in {_name(self.dtype)} and needs "
                 f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
-                f"smaller input, or allow it with --memory {format_size(1.1 * needed, '')}, "
-                f"or memory={1.1 * needed:.0f}"
+                "smaller input, measure a part of it (--start, --stop, --output, --at), "
+                f"{way_out(needed, self.device)}"
             )
         return budget - needed
 

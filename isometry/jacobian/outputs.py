@@ -38,7 +38,8 @@ def _follow(y: object, path: str) -> object:
             key = str(len(items) + int(key)) if isinstance(y, (tuple, list)) else key
         if key not in items:
             inside = f"{'.'.join(found)!r} is" if found else "the network returned"
-            raise InputError(f"the output has no part {path!r}: {inside} {describe(y)}")
+            cure = "name one of them with --output (output=...)" if items else "leave --output out"
+            raise InputError(f"the output has no part {path!r}: {inside} {describe(y)}; {cure}")
         y = items[key]
         found.append(key)
     return y

@@ -6,12 +6,39 @@ from typing import Literal
 
 from isometry.errors import TheoryError
 from isometry.laws.atomic import AtomicLaw
-from isometry.laws.chain import Chain
 from isometry.laws.domain import finite, fraction, whole
+from isometry.laws.dyson import DysonLaw, Neurons, NeuronTypes, Node
+from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
 from isometry.laws.fuss_catalan import FussCatalan
 from isometry.laws.law import Atom, Law
+from isometry.laws.marchenko_pastur import MarchenkoPastur
+from isometry.laws.product import FreeProduct, free_product
+from isometry.laws.pushforward import PushforwardLaw
+from isometry.laws.universal import BernoulliUniversal, ResidualUniversal, SmoothUniversal
 
-__all__ = ["Atom", "AtomicLaw", "Chain", "FussCatalan", "Law", "chain_law"]
+__all__ = [
+    "Atom",
+    "Law",
+    "AtomicLaw",
+    "BernoulliUniversal",
+    "FussCatalan",
+    "MarchenkoPastur",
+    "PushforwardLaw",
+    "ResidualUniversal",
+    "SmoothUniversal",
+    "FreeProduct",
+    "free_product",
+    "chain_law",
+    "Factor",
+    "Diagonal",
+    "Gaussian",
+    "Isometry",
+    "Residual",
+    "DysonLaw",
+    "Neurons",
+    "NeuronTypes",
+    "Node",
+]
 
 
 def chain_law(
@@ -43,7 +70,7 @@ def chain_law(
     -------
     Law
         `FussCatalan` without masks, `AtomicLaw` for orthogonal weights with at most one
-        mask, else `Chain`. Masks with rank_fraction = 1 count as none.
+        mask, else `FreeProduct`. Masks with rank_fraction = 1 count as none.
 
     Raises
     ------
@@ -71,7 +98,10 @@ def chain_law(
         return AtomicLaw.dirac(shift, title)
     if masks == 1 and not gaussian:
         return AtomicLaw.two_point(p, shift, title)
-    return Chain(depth if gaussian else 0, masks, p, shift, title)
+    factors: list[tuple[Factor, int]] = [(Isometry.mask(1.0, p), masks)]
+    if gaussian:
+        factors.append((Gaussian(1.0, 1.0), depth))
+    return FreeProduct(factors, log_scale=shift, name=title)
 
 
 def _title(weights: str, depth: int, masks: int, p: float) -> str:

@@ -21,7 +21,7 @@ class AtomicLaw(Law):
 
     Two chains of orthogonal weights have such a law: without any mask all σ equal the
     product of the scales, and with exactly one mask of rank fraction p the law is
-    (1 - p) δ_0 + p δ_c. A second mask smooths it (see `Chain`).
+    (1 - p) δ_0 + p δ_c. A second mask smooths it (see `FreeProduct`).
 
     Parameters
     ----------

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 from scipy.special import betaln
 
 from isometry.laws.domain import finite, whole
-from isometry.laws.explicit import ExplicitFactors
+from isometry.laws.factors.gaussian import Gaussian
 from isometry.laws.law import Array, Atom, Law
 from isometry.laws.monotone import invert
 from isometry.laws.polar import solve
+from isometry.laws.transform import Transform
 
 
 class FussCatalan(Law):
@@ -48,7 +49,7 @@ class FussCatalan(Law):
     distributions, Phys. Rev. E 83, 2011. Haagerup and Möller, The law of large numbers for
     the free multiplicative convolution, 2013. The parametrisation: Forrester and Liu, Raney
     distributions and random matrix theory, J. Stat. Phys. 158, 2015, Proposition 2.1.
-    The CDF is the free log-determinant, as in `ExplicitFactors.log_determinant`.
+    The CDF is the free log-determinant, as in `Transform.log_determinant`.
     """
 
     def __init__(self, depth: int, log_scale: float = 0.0, name: str | None = None) -> None:
@@ -102,9 +103,9 @@ class FussCatalan(Law):
     @property
     def score(self) -> float:
         """-2 Im t(i), for Im x / (i - x) = -x / (1 + x²)."""
-        factors = ExplicitFactors.square(self.depth, 0, 1.0)
-        a = solve(factors, np.array([-2.0 * self.log_scale]), 0.5 * math.pi)
-        return -2.0 * float(factors.t(a).imag[0])
+        transform = Transform([(Gaussian(1.0, 1.0), self.depth)], [(1.0, self.depth - 1)])
+        state = solve(transform, np.array([-2.0 * self.log_scale]), 0.5 * math.pi)
+        return -2.0 * float(transform.t(state[0]).imag[0])
 
     def moments(self, k: int) -> Array:
         """The Fuss–Catalan numbers binom(k L + k, k) / (k L + 1), times the scale."""

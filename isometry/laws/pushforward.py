@@ -177,11 +177,12 @@ class PushforwardLaw(Law):
 
     def _preimage(self, s: Array, a: float, b: float) -> tuple[Array, NDArray[np.bool_]]:
         """The z in [a, b] with log g(z) = s, the nearer end where there is none; and whether."""
-        sign = 1.0 if self._rises(a, b) else -1.0
+        rises = self._rises(a, b)
         low, high = np.full(s.shape, a), np.full(s.shape, b)
         for _ in range(_BISECTIONS):
             z = 0.5 * (low + high)
-            below = sign * (self._log(z) - s) < 0
+            level = self._log(z)
+            below = (level < s) if rises else (level > s)
             low, high = np.where(below, z, low), np.where(below, high, z)
         first, last = np.sort(self._log(np.array(_inside(a, b))))
         return 0.5 * (low + high), (s > first) & (s < last)

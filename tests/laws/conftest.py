@@ -1,19 +1,68 @@
-"""The printed reference rows, and the matrices whose spectra the laws predict."""
+"""The reference tables, and the matrices whose spectra the laws predict."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-_ROWS = Path(__file__).parents[2] / "data" / "reference" / "laws_10_2.json"
+_REFERENCE = Path(__file__).parents[2] / "data" / "reference"
+
+
+def reference(table):
+    """The JSON of one table."""
+    return json.loads((_REFERENCE / f"laws_{table}.json").read_text(encoding="utf-8"))
+
+
+def _name(row):
+    parts = [row[k] for k in ("activation", "q_star", "weights", "c", "residual_c") if k in row]
+    parts += [str(row[k]) for k in ("depth", "seed") if k in row]
+    return "-".join(parts)
+
+
+_TABLES = {
+    "row": "10_2",
+    "deep_row": "10_3",
+    "residual_row": "10_4",
+    "score_row": "10_5",
+    "network_row": "10_6",
+}
 
 
 def pytest_generate_tests(metafunc):
-    if "row" in metafunc.fixturenames:
-        rows = json.loads(_ROWS.read_text(encoding="utf-8"))["rows"]
-        names = [f"{r['activation']}-{r['weights']}-{r['depth']}" for r in rows]
-        metafunc.parametrize("row", rows, ids=names)
+    for argument, table in _TABLES.items():
+        if argument in metafunc.fixturenames:
+            rows = reference(table)["rows"]
+            metafunc.parametrize(argument, rows, ids=[_name(row) for row in rows])
+    if "shallow_row" in metafunc.fixturenames:
+        rows = [
+            row
+            for row in reference("10_6")["rows"]
+            if 3 <= len(row["widths"]) - 1 <= 4 and row.get("activation") != "linear"
+        ]
+        metafunc.parametrize("shallow_row", rows, ids=[_name(row) for row in rows])
+
+
+@pytest.fixture(scope="session")
+def tables():
+    """The JSON of a table, by its number."""
+    return reference
+
+
+@pytest.fixture(scope="session")
+def recompute():
+    """The scripts behind the tables, by their name."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(
+            f"reference_{name}", _REFERENCE / f"{name}.py"
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def _product(weights, depth, masks, n, p, seed):

@@ -5,7 +5,7 @@ import pytest
 
 import isometry.laws
 from isometry.errors import TheoryError
-from isometry.laws import Atom, AtomicLaw, Chain, FussCatalan, chain_law
+from isometry.laws import Atom, AtomicLaw, FreeProduct, FussCatalan, chain_law
 
 
 @pytest.mark.parametrize(
@@ -13,13 +13,13 @@ from isometry.laws import Atom, AtomicLaw, Chain, FussCatalan, chain_law
     [
         (("gaussian", 4, 0), FussCatalan),
         (("gaussian", 4, 7, 1.0), FussCatalan),
-        (("gaussian", 1, 1), Chain),
-        (("gaussian", 10, 9), Chain),
+        (("gaussian", 1, 1), FreeProduct),
+        (("gaussian", 10, 9), FreeProduct),
         (("orthogonal", 3, 0), AtomicLaw),
         (("orthogonal", 3, 5, 1.0), AtomicLaw),
         (("orthogonal", 3, 1), AtomicLaw),
-        (("orthogonal", 1, 2), Chain),
-        ((np.str_("orthogonal"), np.int64(3), np.int32(3), np.float32(0.5)), Chain),
+        (("orthogonal", 1, 2), FreeProduct),
+        ((np.str_("orthogonal"), np.int64(3), np.int32(3), np.float32(0.5)), FreeProduct),
     ],
 )
 def test_each_chain_gets_its_own_class(arguments, kind):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isometry.errors import TheoryError
-from isometry.laws import Chain, FussCatalan
+from isometry.laws import FreeProduct, FussCatalan, Gaussian
 
 DEPTHS = [1, 2, 3, 10, 100, 1000, 10000]
 
@@ -38,7 +38,7 @@ def test_moments_are_the_fuss_catalan_numbers(depth):
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_the_general_chain_reproduces_the_closed_form(depth):
-    closed, general = FussCatalan(depth), Chain(depth, 0)
+    closed, general = FussCatalan(depth), FreeProduct([(Gaussian(1, 1), depth)])
     s = closed.grid(301)
     assert np.max(np.abs(closed.density(s) - general.density(s))) < 1e-10
     assert np.max(np.abs(closed.cdf(s) - general.cdf(s))) < 1e-10

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 
 from isometry.errors import TheoryError
-from isometry.laws import Chain, FussCatalan
+from isometry.laws import FussCatalan, chain_law
 
-LAWS = [FussCatalan(1), FussCatalan(10000), Chain(3, 1), Chain(5, 5), Chain(0, 2, 0.75)]
+TWO_MASKS = chain_law("orthogonal", 1, 2, 0.75)
+LAWS = [
+    FussCatalan(1),
+    FussCatalan(10000),
+    chain_law("gaussian", 3, 1),
+    chain_law("gaussian", 5, 5),
+    TWO_MASKS,
+]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
@@ -30,13 +37,13 @@ def test_the_grid_covers_the_continuous_part(law):
 
 
 def test_a_lower_edge_is_crowded_too():
-    law = Chain(3, 1)
+    law = chain_law("gaussian", 3, 1)
     grid = law.grid(200)
     assert grid[0] - law.support[0] < 1e-4 * (grid[-1] - grid[0])
 
 
 def test_quantiles_pass_through_the_dead_mass_and_the_top_atom():
-    law = Chain(0, 2, 0.75)
+    law = TWO_MASKS
     assert law.quantile([0.0, 0.25, 0.51, 1.0]).tolist() == [-np.inf, -np.inf, 0.0, 0.0]
     assert float(law.cdf(law.quantile(0.4))) == pytest.approx(0.4, abs=1e-12)
     assert law.quantile([[0.3, 0.4]]).shape == (1, 2)
@@ -48,7 +55,7 @@ def test_quantiles_of_the_deep_law_are_those_of_a_uniform_variable():
 
 
 def test_samples_follow_the_law_and_repeat_with_the_seed():
-    law = Chain(2, 2)
+    law = chain_law("gaussian", 2, 2)
     draws = law.sample(1000, np.random.default_rng(3))
     assert np.array_equal(draws, law.sample(1000, np.random.default_rng(3)))
     assert np.mean(np.isneginf(draws)) == pytest.approx(0.5, abs=0.05)
@@ -65,4 +72,4 @@ def test_a_probability_outside_its_range_is_refused(p):
 
 def test_a_quantile_too_close_to_the_dead_mass_is_refused():
     with pytest.raises(TheoryError, match="too close to the mass at σ = 0 to be resolved"):
-        Chain(0, 1000, 0.5).quantile(0.5 + 1e-16)
+        chain_law("orthogonal", 1, 1000).quantile(0.5 + 1e-16)

@@ -1,0 +1,58 @@
+"""``isometry phase``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ..options import Pair
+from ..output import check_targets, picture, write
+
+
+@click.command(
+    "phase",
+    short_help="Draw the phase diagram of an activation.",
+    epilog="Example:  isometry phase --activation tanh --figure phase.png",
+)
+@click.option("--activation", required=True, metavar="NAME", help="tanh, relu, gelu, …")
+@click.option("--sigma-w", type=Pair(), default=(0.5, 3.0), show_default="0.5,3", metavar="FROM,TO")
+@click.option("--sigma-b", type=Pair(), default=(0.0, 0.5), show_default="0,0.5", metavar="FROM,TO")
+@click.option("--points", type=click.IntRange(2), default=40, show_default=True, help="Per axis.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Write it as JSON; - prints it.")
+@click.option("--figure", "figure_path", metavar="PATH", help="Draw it: .png, .svg or .pdf.")
+def command(
+    activation: str,
+    sigma_w: tuple[float, float],
+    sigma_b: tuple[float, float],
+    points: int,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
+    """Where signals die out, where they turn chaotic, and the critical line between.
+
+    Depth scales over the plane of σ_w and σ_b: a network of more than about 6 ξ_c layers
+    cannot be trained.
+    """
+    check_targets(json_path, figure_path)
+    if json_path is None and figure_path is None:
+        raise click.UsageError("say where the diagram goes: --figure phase.png, or --json -")
+    import numpy as np
+
+    from isometry import figure
+    from isometry.codec import encode
+    from isometry.meanfield import phase_diagram
+
+    diagram = phase_diagram(
+        activation, np.linspace(*sigma_w, points), np.linspace(*sigma_b, points)
+    )
+    if figure_path is not None:
+        picture(figure_path, lambda ax: figure.phase(diagram, ax))
+        click.echo(f"figure: {figure_path}", err=True)
+    if json_path is not None:
+        found = {"schema_version": 1, "kind": "phase diagram", **encode(diagram)}
+        text = json.dumps(found, indent=1) + "\n"
+        if json_path == "-":
+            click.echo(text, nl=False)
+        else:
+            write(json_path, text.encode())

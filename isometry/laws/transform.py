@@ -1,0 +1,257 @@
+"""The inverse moment transform of a product of free factors, linearised for the solver."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isometry.errors import TheoryError
+from isometry.laws.factors.factor import Factor, Hidden
+from isometry.laws.law import Array
+from isometry.laws.series import exp
+from isometry.laws.share import Numbers, Share, share_of_rank
+
+#: two dimensions this close, relatively, are one: quotients of the same numbers round differently
+_SAME = 2e-15
+_EPS = float(np.finfo(float).eps)
+#: hidden unknowns whose Newton step is this small are exact to rounding after the step
+_SETTLED = 1e-9
+#: and this small where log(-z) is corrected to first order afterwards
+_CLOSE = 1e-8
+_POLISHES = 30
+#: of a on the negative axis; exp(-80) is rounding even beside 1 - p = 1e-16
+_KNOTS = np.linspace(-80.0, 80.0, 321)
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+class Linear(NamedTuple):
+    """log(-z) and its hidden unknowns to first order in the step of a."""
+
+    value: Numbers  # (n,) log(-z) once the hidden unknowns are corrected
+    slope: Numbers  # (n,) total derivative in a
+    correction: Numbers  # (h, n) of the hidden unknowns, at fixed a
+    response: Numbers  # (h, n) their derivative in a
+    settled: NDArray[np.bool_]  # (n,) whether the correction is as small as it needs to be
+    rounding: Array  # (n,) bound on the rounding error of the value
+
+
+class Transform:
+    r"""log(-z) as a function of a = logit(-t / r), for factors that may be hidden.
+
+    t(z) = E[x / (z - x)], normalised by the smallest dimension of the product, and r is the
+    rank in the same unit. With exponents c_k collected from closed forms and interfaces,
+
+        log(-z) = const + Σ_k c_k log(n_k + t) - log(-t) + Σ_g (log(-χ_g) + log(-t)),
+
+    equal factors collected into one term with its multiplicity: neither cost nor rounding grows
+    with the depth but through those numbers. a is the logarithm of minus the eta transform, in
+    which log(-z) is nearly affine at any depth. The upper half plane of z is the strip
+    0 < Im a < π, the negative axis Im a = 0, gaps of the spectrum on the positive axis Im a = π.
+
+    Parameters
+    ----------
+    factors
+        Factors with multiplicities; dimensions are not checked here.
+    interfaces
+        Dimensions of the spaces between neighbours, with multiplicities.
+
+    Attributes
+    ----------
+    strips : (1 + h, 2) array
+        Lowest and highest imaginary part of each unknown, for z in the upper half plane.
+    reach : float
+        a up to which states are resolved on the negative axis.
+    unit : float
+        The smallest dimension.
+    rank : float
+        r, in (0, 1].
+    log_scale : float
+        What log x gains over the unit scale at which the solver works.
+    hidden : list of (Hidden, int)
+        Hidden factors with their multiplicities, which add up to `hidden_count`.
+    """
+
+    def __init__(
+        self, factors: Iterable[tuple[Factor, int]], interfaces: Iterable[tuple[float, int]]
+    ) -> None:
+        self.factors, self.interfaces = _counted(factors), _counted(interfaces)
+        self.unit = min(min(f.rows, f.columns) for f in self.factors)
+        self._ranks: list[float] = []
+        self.rank = self._same(min(f.rank for f in self.factors) / self.unit)
+        exponents: Counter[float] = Counter()
+        for n, times in self.interfaces.items():
+            exponents[self._same(n / self.unit)] -= times
+        for factor, times in self.factors.items():
+            for n in factor.powers:
+                exponents[self._same(n / self.unit)] += times
+        self.powers = [(n, c) for n, c in exponents.items() if c != 0]
+        self.hidden: list[tuple[Hidden, int]] = []
+        self._places: list[tuple[slice, float]] = []  # rows of the unknowns, and rank
+        strips = [(0.0, math.pi)]
+        for factor, times in self.factors.items():
+            if isinstance(factor, Hidden) and not factor.powers:
+                rows = slice(len(strips) - 1, len(strips) - 1 + len(factor.strips))
+                self.hidden.append((factor, times))
+                self._places.append((rows, self._same(factor.rank / self.unit)))
+                strips.extend(factor.strips)
+        self.strips = np.array(strips)
+        self.reach = min((f.reach for f, _ in self.hidden), default=math.inf)
+        self.hidden_count = sum(times for _, times in self.hidden)
+        # a Gaussian brings two exponents, other closed forms and minus an interface one
+        self._gaussians = sum(exponents.values()) - 1 + self.hidden_count
+        self.log_scale = sum(times * f.log_scale for f, times in self.factors.items())
+        self.log_scale += self._gaussians * math.log(self.unit)
+        self._size = 1.0 + 2.0 * self.hidden_count + sum(abs(c) for _, c in self.powers)
+
+    def _same(self, n: float) -> float:
+        """One number for dimensions that differ by rounding."""
+        for known in self._ranks:
+            if abs(n - known) <= _SAME * known:
+                return known
+        self._ranks.append(n)
+        return n
+
+    def t(self, a: Numbers) -> Numbers:
+        """t = -r logistic(a); Im t keeps its digits also where t is close to -r."""
+        return -self.rank * share_of_rank(a).mu
+
+    def linearise(self, state: Numbers) -> Linear:
+        """At a state of shape (1 + h, n): a, then the unknowns of the hidden factors."""
+        a, unknowns = state[0], state[1:]
+        top = share_of_rank(a)
+        shares = self._shares(top)
+        value = (self.hidden_count - 1) * (math.log(self.rank) + top.log_mu)
+        slope = (self.hidden_count - 1) * top.slope_mu
+        for n, c in self.powers:
+            value = value + c * (math.log(n) + shares[n].log_rest)
+            slope = slope + c * shares[n].slope_rest
+        correction, response = np.empty_like(unknowns), np.empty_like(unknowns)
+        rounding = 4.0 * _EPS * self._size * (1.0 + np.abs(a))
+        settled = np.ones(a.shape, dtype=bool)
+        for rows, n, factor, times in self._groups():
+            block = factor.linearise(unknowns[rows], shares[n])
+            value = value + times * block.value
+            slope = slope + times * block.slope
+            correction[rows], response[rows] = block.correction, block.response
+            small = _SETTLED * (1.0 + np.abs(unknowns[rows])) + block.blur
+            settled &= np.all(np.abs(block.correction) <= small, axis=0)
+            rounding = rounding + times * block.error
+        rounding = rounding + 2.0 * _EPS * np.abs(slope * a)  # what rounding of a does
+        return Linear(value, slope, correction, response, settled, rounding)
+
+    def log_determinant(self, state: Numbers) -> Numbers:
+        """E log(1 - x/z), the free log-determinant: its derivative in log z is t.
+
+        On the real axis its imaginary part is π P(x > z), so it gives the CDF exactly.
+        """
+        top = share_of_rank(state[0])
+        shares = self._shares(top)
+        value: Numbers = -self._gaussians * self.rank * top.mu
+        for n, c in self.powers:
+            value = value - c * n * shares[n].log_rest
+        for rows, n, factor, times in self._groups():
+            value = value + times * n * factor.log_determinant(state[1:][rows], shares[n])
+        return value
+
+    def start(self, a: Array) -> Array:
+        """States on the negative axis, where a is real."""
+        shares = self._shares(share_of_rank(a))
+        guesses = [f.start(shares[n]) for _, n, f, _ in self._groups()]
+        state, settled = self.polish(np.concatenate([a[None], *guesses]))
+        if not np.all(settled):
+            raise TheoryError(
+                f"the factors could not be solved at {np.count_nonzero(~settled)} of "
+                f"{settled.size} points of the negative axis; please report the product asked for"
+            )
+        return state
+
+    @cached_property
+    def table(self) -> tuple[Array, Array, Array, Array]:
+        """States on the negative axis, with log(-z), its slope and the hidden responses there."""
+        state = self.start(_KNOTS[self.reach >= _KNOTS])
+        linear = self.linearise(state)
+        return state, linear.value, linear.slope, linear.response
+
+    def in_gap(self, a: Numbers, side: int, places: Mapping[Factor, int] | None) -> Numbers:
+        """States in a gap of the spectrum, where t is real; NaN where there is none.
+
+        Parameters
+        ----------
+        a
+            α + iπ with α < 0 where t > 0, with α > 0 where t < -r, and α where t is between.
+        side
+            1 for the gap above the whole spectrum or above an atom, -1 for the one below.
+        places
+            The eigenspace of each factor that makes up the atom beside the gap; None for the
+            outer gaps.
+        """
+        shares = self._shares(share_of_rank(a))
+        guesses = [
+            f.branch(shares[n], side, None if places is None else places[f])  # type: ignore[index]
+            for _, n, f, _ in self._groups()
+        ]
+        state, settled = self.polish(np.concatenate([a[None], *guesses]), real=True)
+        state[1:] += self.linearise(state).correction.real  # the slope asks for every digit
+        state[:, ~settled] = np.nan
+        return state
+
+    def polish(self, state: Numbers, real: bool = False) -> tuple[Numbers, NDArray[np.bool_]]:
+        """Newton's method for the hidden unknowns at fixed a; `real`: keep imaginary parts."""
+        state, settled = state.copy(), np.zeros(state.shape[1], dtype=bool)
+        active = np.arange(state.shape[1])
+        for _ in range(_POLISHES):
+            if active.size == 0 or state.shape[0] == 1:
+                return state, settled | (state.shape[0] == 1)
+            with np.errstate(all="ignore"):
+                linear = self.linearise(state[:, active])
+            step = linear.correction.real if real else linear.correction
+            usable = np.all(np.isfinite(step), axis=0)
+            close = np.abs(step) <= _CLOSE * (1.0 + np.abs(state[1:, active]))
+            done = linear.settled | np.all(close, axis=0)
+            step = step / np.maximum(1.0, np.max(np.abs(step), axis=0))
+            state[1:, active] += np.where(usable, step, 0.0)
+            settled[active] = done & usable
+            active = active[usable & ~done]
+        return state, settled
+
+    def log_moments(self, k: int) -> Array:
+        """log E[x^j] for j = 1 … k at unit scale, by Lagrange's inversion of 1/z = t exp(-f(t)).
+
+        f(t) = log(z t) is analytic at t = 0, and E[x^j] is the coefficient of t^(j-1) in
+        exp(j f(t)), over j.
+        """
+        j = np.arange(1, k)
+        f = np.zeros(k)
+        for n, c in self.powers:
+            f[0] += c * math.log(n)
+            f[1:] -= c * (-1.0 / n) ** j / j
+        for _, n, factor, times in self._groups():
+            series = factor.series(k)
+            series[0] += math.log(n)
+            f += times * series / n ** np.arange(k)
+        order = np.arange(1, k + 1)
+        bend = np.where(np.arange(k) > 0, f, 0.0)
+        return np.asarray(order * f[0] + np.log([exp(n * bend)[n - 1] / n for n in order]))
+
+    def _shares(self, top: Share) -> dict[float, Share]:
+        return {n: top.of(self.rank / n, (n - self.rank) / n) for n in self._ranks}
+
+    def _groups(self) -> Iterator[tuple[slice, float, Hidden, int]]:
+        """Hidden factors: where their unknowns stand, their rank, they, and how often."""
+        for (rows, n), (factor, times) in zip(self._places, self.hidden, strict=True):
+            yield rows, n, factor, times
+
+
+def _counted(items: Iterable[tuple[Item, int]]) -> dict[Item, int]:
+    """Items with the sums of their multiplicities."""
+    total: Counter[Item] = Counter()
+    for item, times in items:
+        total[item] += times
+    return dict(total)

@@ -1,0 +1,234 @@
+"""An infinitely wide network: what mean-field theory and free probability say of its Jacobian."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isometry.errors import TheoryError
+from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
+from isometry.laws.law import Law
+from isometry.laws.product import free_product
+from isometry.laws.pushforward import PushforwardLaw
+from isometry.meanfield import (
+    Activation,
+    OperatingPoint,
+    activation,
+    operating_point,
+    q_profile,
+    residual_profile,
+    slope_law,
+)
+
+Array = NDArray[np.float64]
+Ensemble = Literal["gaussian", "orthogonal"]
+
+
+@dataclass(frozen=True)
+class WideNetwork:
+    r"""A chain of L layers h^l = W^l φ(h^{l-1}) + b^l, each as wide as its share, n → ∞.
+
+    Its Jacobian is J = D^L W^L ⋯ D^1 W^1 with D^l = diag φ′(h^l): every layer ends in its
+    activation. W is σ_w times Haar orthogonal, or has entries N(0, σ_w²/n_in); b has entries
+    N(0, σ_b²). A matrix that widens, n_out > n_in, is scaled by √(n_out / n_in) where it is
+    orthogonal, so that both ensembles give every unit the same variance.
+
+    With `residual` = (a, b) a layer is x^l = a x^{l-1} + b W^l φ(x^{l-1}) instead.
+
+    Parameters
+    ----------
+    activation
+        φ: a name, a callable or an `Activation`.
+    weights
+        "gaussian" or "orthogonal".
+    depth
+        L >= 1.
+    sigma_w, sigma_b
+        Standard deviations of weights (times √n_in) and biases.
+    input_variance
+        Mean square of the input's entries; by default pre-activations start, and stay, at
+        the fixed point q* (at variance 1 in a residual network, which has none).
+    widths
+        n_0, …, n_L in any unit; by default all are equal.
+    residual
+        (a, b): the scales of the skip and of the branch.
+
+    Raises
+    ------
+    TheoryError
+        When an argument is outside its domain, or the variance has no fixed point to start at.
+
+    References
+    ----------
+    Pennington, Schoenholz and Ganguli, Resurrecting the sigmoid in deep learning through
+    dynamical isometry: theory and practice, NeurIPS 2017. Tarnowski et al., Dynamical
+    isometry is achieved in residual networks in a universal way for any activation
+    function, AISTATS 2019.
+
+    Examples
+    --------
+    >>> net = WideNetwork("relu", "gaussian", depth=10, sigma_w=2**0.5)
+    >>> round(net.law.score, 6)
+    0.088589
+    """
+
+    activation: Activation | str
+    weights: Ensemble
+    depth: int
+    sigma_w: float
+    sigma_b: float = 0.0
+    input_variance: float | None = None
+    widths: tuple[int, ...] = ()
+    residual: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", activation(self.activation))
+        if self.weights not in get_args(Ensemble):
+            raise TheoryError(f'weights is {self.weights!r}; expected "gaussian" or "orthogonal"')
+        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 1:
+            raise TheoryError(f"the depth is {self.depth!r}; expected a whole number >= 1")
+        if self.widths and len(self.widths) != self.depth + 1:
+            raise TheoryError(
+                f"{len(self.widths)} widths make {len(self.widths) - 1} layers, and the depth is "
+                f"{self.depth}; expected one width more than layers, the input's first"
+            )
+        if any(n < 1 for n in self.widths):
+            raise TheoryError(f"the widths are {self.widths}; expected each of at least 1")
+        if self.residual is not None and len(set(self.widths)) > 1:
+            raise TheoryError("skips join layers of one width; expected equal widths")
+        if not (self.sigma_w > 0 and math.isfinite(self.sigma_w)):
+            raise TheoryError(f"sigma_w is {self.sigma_w!r}; expected a positive number")
+        given = self.input_variance
+        if given is not None and not (given > 0 and math.isfinite(given)):
+            raise TheoryError(f"input_variance is {given!r}; expected a positive number")
+
+    @cached_property
+    def point(self) -> OperatingPoint | None:
+        """The fixed point that signals are drawn to; None where their variance has none."""
+        if self.residual is not None:
+            return None
+        try:
+            return operating_point(self._phi, self.sigma_w, self.sigma_b)
+        except TheoryError:
+            if self.input_variance is None and not self._scale_free:
+                raise
+            return None
+
+    @cached_property
+    def q(self) -> Array:
+        """Variances at which the slopes of layers 1 … L are taken, shape (L,)."""
+        if self.residual is not None:
+            return self._stream(*self.residual)
+        if self.input_variance is not None:
+            start = float(self.input_variance)
+            return q_profile(self._phi, start, self.sigma_w, self.sigma_b, self.depth)
+        fixed = 1.0 if self.point is None else self.point.q_star
+        return np.full(self.depth, fixed)
+
+    @cached_property
+    def law(self) -> Law:
+        """Limiting law of the singular values of J."""
+        if self.depth == 1 and self.weights == "orthogonal" and self.residual is None:
+            return self._single_layer()
+        return free_product(self._factors(), name=self.name)
+
+    @property
+    def name(self) -> str:
+        """For a legend."""
+        layers = f"{self.depth} layer{'s' if self.depth > 1 else ''}"
+        skip = f", skip {self.residual[0]:g} + {self.residual[1]:g}·branch" if self.residual else ""
+        return f"{self._phi.name}, {layers}, {self.weights} weights{skip}, infinite width"
+
+    def to_dict(self, points: int = 400) -> dict[str, Any]:
+        """All that theory says, with the law on a grid; what `isometry theory --json` writes."""
+        law, at = self.law, self.point
+        grid = law.grid(points)
+        m1, m2 = law.moments(2)
+        zero = sum(atom.mass for atom in law.atoms if atom.sigma == 0)
+        return {
+            "activation": self._phi.name,
+            "weights": self.weights,
+            "depth": self.depth,
+            "widths": list(self.widths),
+            "residual": None if self.residual is None else list(self.residual),
+            "sigma_w": self.sigma_w,
+            "sigma_b": self.sigma_b,
+            "q": self.q.tolist() if len(set(self.q.tolist())) > 1 else [float(self.q[0])],
+            **{
+                key: None if at is None else getattr(at, key)
+                for key in ("q_star", "chi_1", "chi_q", "c_star", "xi_q", "xi_c", "phase", "stable")
+            },
+            "mean_log_sigma": law.mean_log_sigma,
+            "std_log_sigma": law.std_log_sigma,
+            "log_sigma_max": max(
+                [law.support[1], *(math.log(a.sigma) for a in law.atoms if a.sigma > 0)]
+            ),
+            "rank_fraction": 1.0 - zero,
+            "m2_over_m1_squared": float(m2 / m1**2),
+            "score": law.score,
+            "atoms": [[atom.sigma, atom.mass] for atom in law.atoms],
+            "grid": grid.tolist(),
+            "cdf": law.cdf(grid).tolist(),
+            "density": law.density(grid).tolist(),
+        }
+
+    @property
+    def _phi(self) -> Activation:
+        assert isinstance(self.activation, Activation)
+        return self.activation
+
+    @property
+    def _scale_free(self) -> bool:
+        """Whether slopes do not depend on the variance: φ(λ h) = λ φ(h) for λ > 0."""
+        return self._phi.slopes is not None and set(self._phi.kinks) <= {0.0}
+
+    def _stream(self, skip: float, branch: float) -> Array:
+        """Variance of the stream before each block, where the block's slopes are taken."""
+        first = 1.0 if self.input_variance is None else float(self.input_variance)
+        if self.depth == 1:
+            return np.array([first])
+        profile = residual_profile(
+            self._phi, first, self.sigma_w, self.sigma_b, self.depth - 1, skip=skip, branch=branch
+        )
+        return np.concatenate([[first], profile.q])
+
+    def _single_layer(self) -> Law:
+        root, derivative = math.sqrt(float(self.q[0])), self._phi.derivative
+        breaks = [k / root for k in self._phi.kinks] if root else []
+        return PushforwardLaw(
+            lambda z: np.abs(self.sigma_w * derivative(root * z)), breaks, self.name
+        )
+
+    def _factors(self) -> list[tuple[Factor, int]]:
+        """Factors with their powers; layers of one variance and one shape make one power."""
+        n = self.widths or (1,) * (self.depth + 1)
+        found: list[tuple[Factor, int]] = []
+        for (rows, columns, q), same in groupby(zip(n[1:], n, self._rounded_q(), strict=False)):
+            values, shares = slope_law(self._phi, q)
+            times = len(list(same))
+            found += [(factor, times) for factor in self._layer(rows, columns, values, shares)]
+        return found
+
+    def _layer(self, rows: int, columns: int, slopes: Array, shares: Array) -> list[Factor]:
+        """One layer's factors, in the order in which they act; `slopes` are those of φ′²."""
+        if self.residual is not None:
+            a, b = self.residual
+            kind, variance = self.weights, self.sigma_w**2
+            return [Residual(a, b, slopes, shares, kind, variance)]
+        if self.weights == "gaussian":
+            weight: Factor = Gaussian(rows, columns, self.sigma_w**2)
+        else:
+            weight = Isometry(rows, columns, scale=self.sigma_w * max(1.0, rows / columns) ** 0.5)
+        return [weight, Diagonal(slopes, shares, rows)]
+
+    def _rounded_q(self) -> list[float]:
+        """Variances rounded to where slopes have one law: a chain that settles is a power."""
+        if self._scale_free:
+            return [1.0] * self.depth
+        return [float(f"{q:.9e}") for q in self.q]

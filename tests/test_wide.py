@@ -1,0 +1,119 @@
+"""Infinitely wide networks: against printed tables, and against real wide networks."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from isometry.errors import TheoryError
+from isometry.wide import WideNetwork
+
+TANH = {"sigma_w": 1.299220967, "sigma_b": 0.195041537}  # critical, q* = 1/2
+
+ROWS = [
+    # activation, weights, depth, mean, std, log of the largest, score
+    ("tanh", "orthogonal", 1, -0.15726463, 0.51818876, 0.26176335, 0.806385),
+    ("tanh", "orthogonal", 10, -1.5726463, 2.1544573, 1.10561580, 0.352685),
+    ("tanh", "gaussian", 3, -1.9717939, 2.6393785, 1.23634244, 0.310435),
+    ("tanh", "gaussian", 10000, -6572.6463, 6463.1758, 5.23607966, 0.000213),
+    ("relu", "gaussian", 10, -4.3068528, 5.3508768, 1.99828187, 0.088589),
+    ("relu", "orthogonal", 3, -0.34657359, 1.4095915, 0.95477125, 0.254339),
+    ("linear", "gaussian", 100, -50, 50.815812, 2.80507680, 0.023494),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: f"{r[0]}-{r[1]}-{r[2]}")
+def test_the_printed_tables_are_met(row):
+    activation, weights, depth, mean, std, top, score = row
+    scales = {"tanh": TANH, "relu": {"sigma_w": 2**0.5}, "linear": {"sigma_w": 1.0}}[activation]
+    law = WideNetwork(activation, weights, depth, **scales).law
+    assert law.mean_log_sigma == pytest.approx(mean, rel=1e-6)
+    assert law.std_log_sigma == pytest.approx(std, rel=1e-6)
+    assert law.support[1] == pytest.approx(top, abs=2e-6)
+    assert law.score == pytest.approx(score, abs=1e-6)
+
+
+def simulated(network, n, draws, seed=0):
+    """log σ of real networks, -inf for zeros, sorted."""
+    rng = np.random.default_rng(seed)
+    widths = [n] * (network.depth + 1) if not network.widths else [n * w for w in network.widths]
+    found = []
+    for _ in range(draws):
+        x = rng.standard_normal(widths[0]) * network.input_variance**0.5
+        jacobian = np.eye(widths[0])
+        for columns, rows in pairwise(widths):
+            w = rng.standard_normal((rows, columns)) / columns**0.5
+            if network.weights == "orthogonal":
+                w = np.linalg.qr(w if rows >= columns else w.T)[0]
+                w = (w if rows >= columns else w.T) * max(1, rows / columns) ** 0.5
+            h = network.sigma_w * w @ x + network.sigma_b * rng.standard_normal(rows)
+            jacobian = (1 - np.tanh(h) ** 2)[:, None] * (network.sigma_w * w @ jacobian)
+            x = np.tanh(h)
+        found.append(np.linalg.svd(jacobian, compute_uv=False)[: min(widths)])
+    return np.log(np.sort(np.concatenate(found)))
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("widths", [(), (2, 3, 1, 2)])
+def test_each_layer_has_its_own_variance_and_width(weights, widths):
+    depth = len(widths) - 1 if widths else 4
+    network = WideNetwork("tanh", weights, depth, 1.5, 0.3, input_variance=1.7, widths=widths)
+    assert network.q[0] == pytest.approx(1.5**2 * 1.7 + 0.09)
+    n = 200
+    log_sigma = simulated(network, n, 2)
+    steps = (np.arange(log_sigma.size) + 0.5) / log_sigma.size
+    assert np.max(np.abs(network.law.cdf(log_sigma) - steps)) < 0.5 / n**0.5
+    # the same at the fixed point throughout, and of the other ensemble, is told apart
+    other = {"gaussian": "orthogonal", "orthogonal": "gaussian"}[weights]
+    wrong = WideNetwork("tanh", other, depth, 1.5, 0.3, input_variance=1.7, widths=widths)
+    assert np.max(np.abs(wrong.law.cdf(log_sigma) - steps)) > 0.05
+    settled = WideNetwork("tanh", weights, depth, 1.5, 0.3, widths=widths)
+    assert np.max(np.abs(settled.law.cdf(log_sigma) - steps)) > 0.05
+
+
+def test_a_residual_network_spreads_by_its_branches_alone():
+    network = WideNetwork("relu", "gaussian", 1000, 2**0.5, residual=(1.0, 1000**-0.5))
+    assert network.law.std_log_sigma == pytest.approx(0.763724, abs=2e-6)
+    assert network.law.mean_log_sigma == pytest.approx(0, abs=1e-9)
+    assert network.point is None
+
+
+def test_the_record_is_plain_and_complete():
+    found = WideNetwork("tanh", "gaussian", 2, **TANH).to_dict(points=50)
+    keys = "sigma_w sigma_b q_star chi_1 chi_q xi_q xi_c mean_log_sigma std_log_sigma log_sigma_max"
+    keys += " rank_fraction m2_over_m1_squared score atoms grid cdf density"
+    assert set(keys.split()) <= set(found)
+    assert len(found["grid"]) == len(found["cdf"]) == len(found["density"]) == 50
+    assert found["m2_over_m1_squared"] == pytest.approx(3.5984883, rel=1e-7)
+    assert all(type(v) is float for v in found["grid"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tahn", "gaussian", 3, 1.0), "did you mean 'tanh'"),
+        (("tanh", "haar", 3, 1.0), 'expected "gaussian" or "orthogonal"'),
+        (("tanh", "gaussian", 0, 1.0), "whole number"),
+        (("tanh", "gaussian", 2.5, 1.0), "whole number"),
+        (("tanh", "gaussian", True, 1.0), "whole number"),
+        (("tanh", "gaussian", 3, 0.0), "sigma_w"),
+        (("tanh", "gaussian", 3, -1.0), "sigma_w"),
+        (("tanh", "gaussian", 3, float("nan")), "sigma_w"),
+        (("tanh", "gaussian", 3, 1.0, -0.1), "sigma_b"),
+        (("tanh", "gaussian", 3, 1.0, 0.1, -1.0), "input_variance"),
+        (("tanh", "gaussian", 3, 1.0, 0.1, None, (5, 5)), "one width more"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, (5, 0)), "at least 1"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, (5, 6), (1, 1)), "equal widths"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(arguments, words):
+    with pytest.raises(TheoryError, match=words) as refused:
+        WideNetwork(*arguments).law  # noqa: B018
+    assert "\n" not in str(refused.value)
+
+
+def test_a_variance_without_fixed_point_needs_a_start():
+    with pytest.raises(TheoryError, match="no stable variance"):
+        WideNetwork("softplus", "gaussian", 3, 3.0).law  # noqa: B018
+    assert WideNetwork("softplus", "gaussian", 3, 3.0, input_variance=1.0).law.score > 0
+    assert WideNetwork("relu", "gaussian", 3, 3.0).law.support[1] > 0

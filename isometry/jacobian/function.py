@@ -244,19 +244,16 @@ class _LentWeights:
         self, modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
     ) -> None:
         fixed: dict[int, Tensor] = {}
-
-        def replaced(tables: Iterable[_Slots]) -> list[tuple[_Slots, str, Tensor]]:
-            return [(t, n, _once(fixed, n, own, dtype, device)) for t, n, own in _filled(tables)]
-
-        self._weights = replaced(m._parameters for m in modules)
-        stock = [m._parameters for m in modules if type(m) in _WITH_VECTORS]
-        vectors = [s for s in replaced(stock) if s[2].ndim == 1 and s[2].is_floating_point()]
-        self._vectors = vectors
+        self._weights = [
+            (table, name, _once(fixed, name, own, dtype, device))
+            for table, name, own in _filled(m._parameters for m in modules)
+        ]
+        self._with_vectors = {id(m._parameters) for m in modules if type(m) in _WITH_VECTORS}
         kept = list(_filled(m._buffers for m in modules))
         for m in modules:
-            own = [k for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
-            kept += [(vars(m), k, vars(m)[k]) for k in own]
-        shared = _sharing([own for _, _, own in kept])
+            table = vars(m)
+            kept += [(table, k, v) for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
+        shared = _sharing([own for _, _, own in kept]) if len(kept) > 1 else {}
         self._buffers = [(t, n, *shared.get(id(own), (own, None))) for t, n, own in kept]
         for _, name, base, _ in self._buffers:
             _once(fixed, name, base, dtype, device)
@@ -288,7 +285,11 @@ class _LentWeights:
         if forward_ad._current_level < 0:
             return []
         make_dual: Any = forward_ad.make_dual
-        return [(slots, n, make_dual(t, torch.zeros_like(t))) for slots, n, t in self._vectors]
+        return [
+            (slots, name, make_dual(t, torch.zeros_like(t)))
+            for slots, name, t in self._weights
+            if id(slots) in self._with_vectors and t.ndim == 1 and t.is_floating_point()
+        ]
 
     def _copies(self) -> list[tuple[_Slots, str, Tensor]]:
         copies: dict[int, Tensor] = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isometry.errors import TheoryError
+from isometry.meanfield import critical_point
 from isometry.wide import WideNetwork
 
 TANH = {"sigma_w": 1.299220967, "sigma_b": 0.195041537}  # critical, q* = 1/2
@@ -117,3 +118,14 @@ def test_a_variance_without_fixed_point_needs_a_start():
         WideNetwork("softplus", "gaussian", 3, 3.0).law  # noqa: B018
     assert WideNetwork("softplus", "gaussian", 3, 3.0, input_variance=1.0).law.score > 0
     assert WideNetwork("relu", "gaussian", 3, 3.0).law.support[1] > 0
+
+
+@pytest.mark.parametrize("activation", ["tanh", "erf", "softsign", "gelu"])
+@pytest.mark.parametrize("q_star", [0.05, 0.0169])
+@pytest.mark.parametrize("depth", [2, 30, 128, 1000])
+def test_nearly_isometric_chains_begin_at_their_lower_edge(activation, q_star, depth):
+    point = critical_point(activation, q_star=q_star)
+    law = WideNetwork(activation, "orthogonal", depth, point.sigma_w, point.sigma_b).law
+    low, high = law.support
+    assert float(law.cdf(low + 1e-6 * (high - low))) < 1e-3
+    assert float(law.cdf(high - 1e-9 * (high - low))) > 1 - 1e-3

@@ -198,7 +198,11 @@ class Transform:
             for _, n, f, _ in self._groups()
         ]
         state, settled = self.polish(np.concatenate([a[None], *guesses]), real=True)
-        state[1:] += self.linearise(state).correction.real  # the slope asks for every digit
+        # The slope asks for every digit; a step that is not small has left the gap, past a node
+        # of a quadrature that weighs next to nothing.
+        last = self.linearise(state).correction.real
+        settled &= np.all(np.abs(last) <= _CLOSE * (1.0 + np.abs(state[1:])), axis=0)
+        state[1:] += last
         state[:, ~settled] = np.nan
         return state
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isometry.errors import TheoryError
+from isometry.laws.domain import finite, whole
 from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
 from isometry.laws.law import Law
 from isometry.laws.product import free_product
@@ -28,6 +29,8 @@ from isometry.meanfield import (
 
 Array = NDArray[np.float64]
 Ensemble = Literal["gaussian", "orthogonal"]
+
+_LARGEST = 1e100  # of a scale: its square is a number still
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,35 @@ class WideNetwork:
         object.__setattr__(self, "activation", activation(self.activation))
         if self.weights not in get_args(Ensemble):
             raise TheoryError(f'weights is {self.weights!r}; expected "gaussian" or "orthogonal"')
-        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 1:
-            raise TheoryError(f"the depth is {self.depth!r}; expected a whole number >= 1")
-        if self.widths and len(self.widths) != self.depth + 1:
+        object.__setattr__(self, "depth", whole("the depth", self.depth, 1))
+        widths = tuple(whole("a width", n, 1) for n in self.widths)
+        object.__setattr__(self, "widths", widths)
+        if widths and len(widths) != self.depth + 1:
             raise TheoryError(
-                f"{len(self.widths)} widths make {len(self.widths) - 1} layers, and the depth is "
+                f"{len(widths)} widths make {len(widths) - 1} layers, and the depth is "
                 f"{self.depth}; expected one width more than layers, the input's first"
             )
-        if any(n < 1 for n in self.widths):
-            raise TheoryError(f"the widths are {self.widths}; expected each of at least 1")
-        if self.residual is not None and len(set(self.widths)) > 1:
+        if self.residual is not None:
+            self._check_residual()
+        for label in ("sigma_w", "sigma_b", "input_variance"):
+            value = getattr(self, label)
+            if value is None and label == "input_variance":
+                continue
+            number = finite(label, value)
+            if number < 0 or (number == 0 and label != "sigma_b") or number > _LARGEST:
+                least = "at least 0" if label == "sigma_b" else "positive"
+                raise TheoryError(f"{label} is {value!r}; expected {least}, up to {_LARGEST:g}")
+
+    def _check_residual(self) -> None:
+        try:
+            a, b = (finite("a scale of a skip", scale) for scale in self.residual or ())
+        except (TypeError, ValueError) as e:
+            raise TheoryError(
+                f"residual is {self.residual!r}; expected two numbers, skip and branch"
+            ) from e
+        object.__setattr__(self, "residual", (a, b))
+        if len(set(self.widths)) > 1:
             raise TheoryError("skips join layers of one width; expected equal widths")
-        if not (self.sigma_w > 0 and math.isfinite(self.sigma_w)):
-            raise TheoryError(f"sigma_w is {self.sigma_w!r}; expected a positive number")
-        given = self.input_variance
-        if given is not None and not (given > 0 and math.isfinite(given)):
-            raise TheoryError(f"input_variance is {given!r}; expected a positive number")
 
     @cached_property
     def point(self) -> OperatingPoint | None:
@@ -134,7 +150,8 @@ class WideNetwork:
     @cached_property
     def law(self) -> Law:
         """Limiting law of the singular values of J."""
-        if self.depth == 1 and self.weights == "orthogonal" and self.residual is None:
+        widens = bool(self.widths) and self.widths[1] > self.widths[0]
+        if self.depth == 1 and self.weights == "orthogonal" and not (self.residual or widens):
             return self._single_layer()
         return free_product(self._factors(), name=self.name)
 
@@ -149,7 +166,9 @@ class WideNetwork:
         """All that theory says, with the law on a grid; what `isometry theory --json` writes."""
         law, at = self.law, self.point
         grid = law.grid(points)
-        m1, m2 = law.moments(2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            m1, m2 = law.moments(2)
+            spread = float(m2 / m1**2)  # NaN where σ² leaves the range of float64
         zero = sum(atom.mass for atom in law.atoms if atom.sigma == 0)
         return {
             "activation": self._phi.name,
@@ -170,7 +189,7 @@ class WideNetwork:
                 [law.support[1], *(math.log(a.sigma) for a in law.atoms if a.sigma > 0)]
             ),
             "rank_fraction": 1.0 - zero,
-            "m2_over_m1_squared": float(m2 / m1**2),
+            "m2_over_m1_squared": spread,
             "score": law.score,
             "atoms": [[atom.sigma, atom.mass] for atom in law.atoms],
             "grid": grid.tolist(),

@@ -101,9 +101,16 @@ def test_the_record_is_plain_and_complete():
         (("tanh", "gaussian", 3, -1.0), "sigma_w"),
         (("tanh", "gaussian", 3, float("nan")), "sigma_w"),
         (("tanh", "gaussian", 3, 1.0, -0.1), "sigma_b"),
+        (("relu", "gaussian", 1, 1.0, float("nan")), "sigma_b"),
+        (("relu", "gaussian", 1, "1"), "sigma_w"),
+        (("tanh", "gaussian", 3, 1e200), "sigma_w"),
+        (("tanh", "gaussian", 3, 1.0, 0.1, "x"), "input_variance"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, (1.5, 2)), "a width"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, ("a", 2)), "a width"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, (), (1,)), "two numbers"),
         (("tanh", "gaussian", 3, 1.0, 0.1, -1.0), "input_variance"),
         (("tanh", "gaussian", 3, 1.0, 0.1, None, (5, 5)), "one width more"),
-        (("tanh", "gaussian", 1, 1.0, 0.1, None, (5, 0)), "at least 1"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, (5, 0)), "a width"),
         (("tanh", "gaussian", 1, 1.0, 0.1, None, (5, 6), (1, 1)), "equal widths"),
     ],
 )
@@ -129,3 +136,25 @@ def test_nearly_isometric_chains_begin_at_their_lower_edge(activation, q_star, d
     low, high = law.support
     assert float(law.cdf(low + 1e-6 * (high - low))) < 1e-3
     assert float(law.cdf(high - 1e-9 * (high - low))) > 1 - 1e-3
+
+
+def test_one_orthogonal_layer_that_widens_is_a_product():
+    network = WideNetwork("tanh", "orthogonal", 1, 1.5, 0.3, input_variance=1.7, widths=(2, 3))
+    log_sigma = simulated(network, 200, 2)
+    steps = (np.arange(log_sigma.size) + 0.5) / log_sigma.size
+    assert np.max(np.abs(network.law.cdf(log_sigma) - steps)) < 0.5 / 400**0.5
+    square = WideNetwork("tanh", "orthogonal", 1, 1.5, 0.3, input_variance=1.7)
+    assert np.max(np.abs(square.law.cdf(log_sigma) - steps)) > 0.1
+
+
+@pytest.mark.parametrize("variance", [5.0, 1e3, 1e4])
+def test_many_places_without_slope_are_resolved(variance):
+    law = WideNetwork("sin", "gaussian", 2, 1.0, 0.1, input_variance=variance).law
+    assert law.moments(1)[0] > 0
+    assert 0 < law.score < 1
+
+
+def test_numbers_beyond_floating_point_are_not_warned_about():
+    found = WideNetwork("relu", "gaussian", 1000, 1e-3).to_dict(points=20)
+    assert np.isnan(found["m2_over_m1_squared"])
+    assert np.isfinite(found["mean_log_sigma"])

@@ -248,7 +248,9 @@ class _LentWeights:
             (table, name, _once(fixed, name, own, dtype, device))
             for table, name, own in _filled(m._parameters for m in modules)
         ]
-        self._with_vectors = {id(m._parameters) for m in modules if type(m) in _WITH_VECTORS}
+        # Code of the user's own may take the root of a bias, where a zero times infinity is NaN.
+        layers = modules if all_stock(modules) else ()
+        self._with_vectors = {id(m._parameters) for m in layers if type(m) in _WITH_VECTORS}
         kept = list(_filled(m._buffers for m in modules))
         for m in modules:
             table = vars(m)
@@ -326,7 +328,8 @@ def _sharing(tensors: Sequence[Tensor]) -> dict[int, tuple[Tensor, _Geometry]]:
     """For tensors that view one memory: all of it, and which part of it each is."""
     owners: dict[tuple[int, torch.dtype], dict[int, Tensor]] = {}
     for t in tensors:
-        if t.layout is torch.strided and not (t.is_meta or is_lazy(t)) and t.numel():
+        plain = t.layout is torch.strided and not (t.is_conj() or t.is_neg())
+        if plain and not (t.is_meta or is_lazy(t)) and t.numel():
             place = t.untyped_storage().data_ptr(), t.dtype
             owners.setdefault(place, {})[id(t)] = t
     found: dict[int, tuple[Tensor, _Geometry]] = {}

@@ -218,7 +218,7 @@ class Law(ABC):
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """`n` independent draws of log σ, -inf for σ = 0."""
-        return self.quantile(rng.random(n))
+        return self.quantile(rng.random(whole("the number of draws", n, 0)))
 
     def grid(self, n: int) -> Array:
         """`n` increasing values of log σ inside the continuous part, for figures and tables.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 
 import numpy as np
@@ -12,14 +11,16 @@ from isometry.errors import TheoryError
 
 Array = NDArray[np.float64]
 
+_LARGEST = 1e150  # whose square is a number still
+
 
 def finite(label: str, value: object) -> float:
     """`value` as a float, where it is a finite real number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TheoryError(f"{label} is {value!r}; expected a finite real number")
     number = float(value)
-    if not math.isfinite(number):
-        raise TheoryError(f"{label} is {number!r}; expected a finite real number")
+    if not abs(number) <= _LARGEST:
+        raise TheoryError(f"{label} is {number!r}; expected a real number of at most {_LARGEST:g}")
     return number
 
 

@@ -78,8 +78,11 @@ def crowded_rule(
 ) -> tuple[Array, Array]:
     """As `gaussian_rule`, for functions with a logarithm of what vanishes at `zeros` / scale."""
     ends, places = _ends(scale, kinks, 1, limit), zeros / scale
+    places = places[np.abs(places) < limit - _APART]
+    if not len(places):
+        return on_panels(ends)
     near = np.abs(ends[:, None] - places).min(axis=1) < _APART * min(1.0, 1.0 / scale)
-    fixed = np.isin(ends, np.array([kink / scale for kink in kinks]))
+    fixed = np.isin(ends, np.array([-limit, limit, *(kink / scale for kink in kinks)]))
     between = 0.5 * (places[1:] + places[:-1])  # a panel has a zero at one end at most
     ends = np.unique(np.concatenate([ends[fixed | ~near], places, between]))
     z, w = on_panels(ends)

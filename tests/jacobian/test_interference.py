@@ -33,6 +33,24 @@ def test_buffers_that_view_one_memory_go_on_doing_so():
     assert model.first.data_ptr() == model.all.data_ptr()
 
 
+class Conjugate(nn.Module):
+    """Two buffers of one memory, one of which is its conjugate."""
+
+    def __init__(self):
+        super().__init__()
+        a = torch.complex(torch.tensor([3.0]), torch.tensor([4.0])).to(torch.complex128)
+        self.register_buffer("a", a)
+        self.register_buffer("b", a.conj())
+
+    def forward(self, x):
+        return x * self.a.imag - 2 * x * self.b.imag
+
+
+def test_buffers_that_are_conjugates_stay_so():
+    J = Jacobian(Conjugate(), torch.ones(1, 1, dtype=torch.float64))
+    assert J.dense().item() == 12.0
+
+
 def in_place(change):
     class InPlace(Function):
         @staticmethod
@@ -182,6 +200,21 @@ def test_a_forward_put_in_place_of_the_stock_one_is_not_stock(monkeypatch):
     Jacobian(model, torch.randn(1, 4, generator=torch.Generator().manual_seed(0))).dense()
     assert torch.equal(torch.get_rng_state(), state)
     assert not hasattr(model[0], "last")
+
+
+class RootOfBias(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, x):
+        return 2 * x + self.layer.bias.sqrt()
+
+
+def test_a_bias_may_be_used_in_any_way():
+    J = Jacobian(RootOfBias(), torch.randn(1, 4))
+    assert torch.equal(J @ torch.eye(4).double(), 2 * torch.eye(4).double())
 
 
 @pytest.mark.parametrize("grad", [True, False])

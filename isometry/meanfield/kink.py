@@ -21,7 +21,8 @@ def find_kinks(function: Pointwise) -> tuple[float, ...]:
 
     On a cell that shrinks around a jump of the m-th derivative, the difference between the
     m-th derivatives on its two sides stays; elsewhere it shrinks with the cell. The slope
-    is taken care of first, then the curvature away from the kinks already found.
+    is taken care of first, then the curvature away from the kinks already found. A jump of the
+    slope below a tenth of the curvature beside it may be taken for curvature.
 
     Raises
     ------

@@ -21,7 +21,7 @@ def test_the_kinks_of_every_known_activation_are_found(name):
     assert find_kinks(act.function) == pytest.approx(act.kinks, abs=1e-12)
 
 
-@given(st.floats(-20.0, 20.0), st.floats(0.05, 5.0), st.booleans())
+@given(st.floats(-20.0, 20.0), st.floats(0.1, 5.0), st.booleans())
 def test_a_kink_anywhere_is_found_to_ten_digits(place, jump, bent):
     def function(h):
         rest = np.tanh(h) if bent else 0.3 * h

@@ -9,7 +9,7 @@ from torch.autograd import Function
 
 import isometry
 from isometry.errors import InputError
-from isometry.jacobian import Jacobian, function
+from isometry.jacobian import Jacobian, lent
 
 
 class Aliased(nn.Module):
@@ -117,7 +117,7 @@ def interrupted_at(line, work):
 
     def tracer(frame, event, _):
         code = frame.f_code
-        ours = code.co_filename == function.__file__ and code.co_name in ("__enter__", "__exit__")
+        ours = code.co_filename == lent.__file__ and code.co_name in ("__enter__", "__exit__")
         return in_lending if ours else None
 
     before = sys.gettrace()

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from isometry.domain import finite, whole
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite, whole
 from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
 from isometry.laws.law import Law
 from isometry.laws.product import free_product
@@ -132,7 +132,7 @@ class WideNetwork:
         try:
             return operating_point(self._phi, self.sigma_w, self.sigma_b)
         except TheoryError:
-            if self.input_variance is None and not self._scale_free:
+            if self.input_variance is None and self._phi.homogeneous is None:
                 raise
             return None
 
@@ -199,13 +199,7 @@ class WideNetwork:
 
     @property
     def _phi(self) -> Activation:
-        assert isinstance(self.activation, Activation)
-        return self.activation
-
-    @property
-    def _scale_free(self) -> bool:
-        """Whether slopes do not depend on the variance: φ(λ h) = λ φ(h) for λ > 0."""
-        return self._phi.slopes is not None and set(self._phi.kinks) <= {0.0}
+        return activation(self.activation)
 
     def _stream(self, skip: float, branch: float) -> Array:
         """Variance of the stream before each block, where the block's slopes are taken."""
@@ -248,6 +242,6 @@ class WideNetwork:
 
     def _rounded_q(self) -> list[float]:
         """Variances rounded to where slopes have one law: a chain that settles is a power."""
-        if self._scale_free:
+        if self._phi.homogeneous is not None:
             return [1.0] * self.depth
         return [float(f"{q:.9e}") for q in self.q]

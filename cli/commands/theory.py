@@ -92,7 +92,7 @@ def _network(
         raise click.UsageError(f"{' and '.join(ways)} say two different things: give one of them")
     phi, notes = named(activation), []
     if sigma_w is None:
-        if q_star is None and sigma_b is None and not _scale_free(phi):
+        if q_star is None and sigma_b is None and phi.homogeneous is None:
             sigma_b = _USUAL_SIGMA_B
             notes.append(f"critical point at sigma_b = {sigma_b:g} (auto): another with --sigma-b")
         if q_star is not None and sigma_b is not None:
@@ -110,10 +110,6 @@ def _network(
         residual=residual,
     )
     return network, [*notes, *(network.point.notes if network.point else ())]
-
-
-def _scale_free(phi: Any) -> bool:
-    return phi.slopes is not None and set(phi.kinks) <= {0.0}
 
 
 def _summary(network: WideNetwork, found: dict[str, Any]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from isometry.domain import finite, fraction, whole
 from isometry.errors import TheoryError
 from isometry.laws.atomic import AtomicLaw
-from isometry.laws.domain import finite, fraction, whole
 from isometry.laws.dyson import DysonLaw, Neurons, NeuronTypes, Node
 from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
 from isometry.laws.fuss_catalan import FussCatalan

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from isometry.domain import finite, fraction, location
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite, fraction, location
 from isometry.laws.law import Array, Atom, Law
 
 #: exp and log do not undo each other exactly: two log σ this close are one place
@@ -100,10 +100,3 @@ class AtomicLaw(Law):
         """Over the atoms with σ > 0."""
         deviation = self._log_sigma - self.mean_log_sigma
         return math.sqrt(float(np.average(deviation**2, weights=self._mass)))
-
-    @property
-    def score(self) -> float:
-        """A sum over the atoms."""
-        # 2 / (e^2l + e^-2l), written so that it cannot overflow
-        e = np.exp(-2.0 * np.abs(self._log_sigma))
-        return float(np.sum(self._mass * 2.0 * e / (1.0 + e * e)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from isometry.domain import whole
 from isometry.errors import TheoryError
-from isometry.laws.domain import whole
 from isometry.laws.factors.factor import Factor
 
 #: neighbours' dimensions agree to this fraction

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln
 
-from isometry.laws.domain import finite, whole
+from isometry.domain import finite, whole
 from isometry.laws.factors.gaussian import Gaussian
 from isometry.laws.law import Array, Atom, Law
 from isometry.laws.monotone import invert

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from isometry.domain import whole
 from isometry.errors import TheoryError
-from isometry.laws.domain import whole
 
 Array = NDArray[np.float64]
 Variable = Literal["log_sigma", "sigma", "x"]
@@ -72,9 +72,12 @@ class Law(ABC):
         """Standard deviation of log σ given σ > 0."""
 
     @property
-    @abstractmethod
     def score(self) -> float:
         """Isometry score I = E[2 / (σ² + σ⁻²)] = E[sech(2 log σ)], zeros contributing 0."""
+        log_x, mass = self._quadrature
+        # 2 / (x + 1/x), written so that it cannot overflow
+        e = np.exp(-np.abs(log_x))
+        return float(2.0 * e / (1.0 + e * e) @ mass)
 
     def quantile(self, probability: ArrayLike) -> Array:
         """Smallest log σ whose CDF reaches `probability`; -inf within the mass at σ = 0.
@@ -185,8 +188,7 @@ class Law(ABC):
         Midpoints in an angle on which the square roots at the edges are smooth; as many as
         it takes for the mass, E[x] and E[x / (x - z)] on the negative axis to settle.
         """
-        atoms = [(2 * np.log(a.sigma), a.mass) for a in self.atoms if a.sigma > 0]
-        at, mass = np.array(atoms).reshape(-1, 2).T
+        at, mass = self._alive_atoms
         if 1.0 - sum(a.mass for a in self.atoms) <= 1e-12:
             return at, mass
         s = 2 * (self.mean_log_sigma + self.std_log_sigma * np.linspace(-2, 2, 9))
@@ -200,6 +202,13 @@ class Law(ABC):
                 return np.concatenate([at, log_x]), np.concatenate([mass, share])
             before, nodes = found, 2 * nodes
         raise TheoryError(f"the integral over {self.name} did not settle at {_MOST_NODES} nodes")
+
+    @property
+    def _alive_atoms(self) -> tuple[Array, Array]:
+        """log x and masses of the atoms at σ > 0."""
+        atoms = [(2 * np.log(a.sigma), a.mass) for a in self.atoms if a.sigma > 0]
+        at, mass = np.array(atoms, dtype=float).reshape(-1, 2).T
+        return at, mass
 
     def _nodes(self, n: int) -> tuple[Array, Array]:
         """Places in log σ and the lengths they stand for."""

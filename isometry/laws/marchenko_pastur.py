@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_expit
 
+from isometry.domain import finite, location
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite, location
 from isometry.laws.law import Array, Atom, Law
 from isometry.laws.logistic import log_moments
 

@@ -56,20 +56,13 @@ class ParametricLaw(Law):
         return np.asarray(out)
 
     @cached_property
-    def score(self) -> float:
-        """By Gauss–Legendre quadrature along the curve, where all is smooth."""
-        log_x, mass = self._quadrature
-        e = np.exp(-np.abs(log_x))
-        return float(2.0 * e / (1.0 + e * e) @ mass)
-
-    @cached_property
     def _quadrature(self) -> tuple[Array, Array]:
         low, high = self._interval
         half = 0.5 * (high - low)
         c = self._curve(low + half * (1 + _NODES))
-        atoms = np.array([(2 * np.log(a.sigma), a.mass) for a in self.atoms]).reshape(-1, 2)
-        log_x = np.concatenate([c.log_x + 2 * self.log_scale, atoms[:, 0]])
-        return log_x, np.concatenate([-c.density * c.slope * half * _WEIGHTS, atoms[:, 1]])
+        at, mass = self._alive_atoms
+        log_x = np.concatenate([c.log_x + 2 * self.log_scale, at])
+        return log_x, np.concatenate([-c.density * c.slope * half * _WEIGHTS, mass])
 
     def _parameter(self, log_sigma: Array) -> tuple[NDArray[np.bool_], Array]:
         """Which points lie inside the support, and their parameters."""

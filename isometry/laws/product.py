@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from isometry.domain import finite, location, whole
 from isometry.errors import TheoryError
 from isometry.laws.atomic import AtomicLaw
 from isometry.laws.chain import Factors, chained, interfaces, title
-from isometry.laws.domain import finite, location, whole
 from isometry.laws.law import Array, Atom, Law
 from isometry.laws.logistic import log_moments
 from isometry.laws.point_masses import PointMass, point_masses

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from isometry.domain import finite
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite
 from isometry.laws.law import Array, Atom, Law
 
 #: |z| beyond which a Gaussian has no mass in float64
@@ -120,18 +120,10 @@ class PushforwardLaw(Law):
         log_x, mass = self._quadrature
         return math.sqrt(float((0.5 * log_x - self.mean_log_sigma) ** 2 @ mass / mass.sum()))
 
-    @property
-    def score(self) -> float:
-        """By Gauss–Legendre panels on the pieces."""
-        log_x, mass = self._quadrature
-        e = np.exp(-np.abs(log_x))
-        return float(2.0 * e / (1.0 + e * e) @ mass)
-
     @cached_property
     def _quadrature(self) -> tuple[Array, Array]:
-        atoms = [(2 * math.log(a.sigma), a.mass) for a in self._atoms if a.sigma > 0]
-        at, mass = ([], []) if not atoms else zip(*atoms, strict=True)
-        values, masses = [np.array(at, dtype=float)], [np.array(mass, dtype=float)]
+        at, mass = self._alive_atoms
+        values, masses = [at], [mass]
         for a, b in self._pieces:
             z, weight = _panels(a, b)
             values.append(2 * self._log(z))

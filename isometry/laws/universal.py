@@ -7,8 +7,7 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from isometry.errors import TheoryError
-from isometry.laws.domain import finite
+from isometry.domain import finite, positive
 from isometry.laws.law import Array, Atom
 from isometry.laws.parametric import Curve, ParametricLaw
 
@@ -48,7 +47,7 @@ class SmoothUniversal(ParametricLaw):
 
     def __init__(self, spread: float, log_scale: float = 0.0, name: str | None = None) -> None:
         """Check the parameters, and find the highest point of the curve."""
-        self.spread, self.log_scale = _positive("spread", spread), finite("log_scale", log_scale)
+        self.spread, self.log_scale = positive("spread", spread), finite("log_scale", log_scale)
         self.name = name or f"smooth universal law, Λ = {self.spread:g}"
         # the top of the curve: v tan(Λ v / 2) = 1/2, in y = Λ v / 2
         quarter = 0.25 * self.spread
@@ -128,7 +127,7 @@ class ResidualUniversal(SmoothUniversal):
 
     def __init__(self, strength: float, name: str | None = None) -> None:
         """Check the parameter."""
-        self.strength = _positive("strength", strength)
+        self.strength = positive("strength", strength)
         title = name or f"residual universal law, c = {self.strength:g}"
         super().__init__(2.0 * self.strength, 0.5 * self.strength, title)
 
@@ -168,7 +167,7 @@ class BernoulliUniversal(ParametricLaw):
 
     def __init__(self, rate: float, log_scale: float = 0.0, name: str | None = None) -> None:
         """Check the parameters."""
-        self.rate, self.log_scale = _positive("rate", rate), finite("log_scale", log_scale)
+        self.rate, self.log_scale = positive("rate", rate), finite("log_scale", log_scale)
         self.name = name or f"Bernoulli universal law, λ = {self.rate:g}"
 
     @property
@@ -203,10 +202,3 @@ class BernoulliUniversal(ParametricLaw):
         m = w / (1 - w)
         survival = (-self.rate * w - (self.rate - 1) * np.log(1 - w)).imag
         return Curve(log_x, slope, -m.imag / np.pi, survival / np.pi)
-
-
-def _positive(label: str, value: float) -> float:
-    number = finite(label, value)
-    if number <= 0:
-        raise TheoryError(f"{label} is {value!r}; expected a positive number")
-    return number

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from isometry.meanfield.domain import Array
+from isometry.domain import Array
 
 Pointwise = Callable[[Array], Array]
 

@@ -11,10 +11,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import erf, expit, ndtr
 
+from isometry.domain import Array, finite, positive
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.closed_forms import ErrorFunction, Homogeneous, Sine
-from isometry.meanfield.domain import Array, finite, positive
 from isometry.meanfield.piecewise import PiecewiseLinear
 from isometry.meanfield.quadrature import gaussian_density
 

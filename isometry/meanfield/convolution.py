@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from isometry.domain import Array, nonnegative
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import Array, nonnegative
 from isometry.meanfield.kernel import output_covariance
 from isometry.meanfield.profile import valid_profile
 

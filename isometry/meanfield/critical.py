@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import brentq
 
+from isometry.domain import Array, nonnegative, positive
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import Array, nonnegative, positive
 from isometry.meanfield.fixed_points import FixedPoint, fixed_points
 from isometry.meanfield.moments import response, slope_moment, surplus
 from isometry.meanfield.operating_point import OperatingPoint, describe

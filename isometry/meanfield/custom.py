@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation, ClosedForm, Pointwise
 from isometry.meanfield.catalogue import named
 from isometry.meanfield.closed_forms import Homogeneous
-from isometry.meanfield.domain import Array
 from isometry.meanfield.kink import find_kinks
 from isometry.meanfield.piecewise import PiecewiseLinear
 

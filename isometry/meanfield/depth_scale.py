@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from isometry.meanfield.domain import nonnegative
+from isometry.domain import nonnegative
 
 #: a χ this close to 1 is 1: root finding leaves it uncertain by about as much
 SAME = 1e-12

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from scipy.optimize import brentq
 
+from isometry.domain import finite, nonnegative
 from isometry.errors import TheoryError
 from isometry.meanfield.custom import ActivationLike, activation
 from isometry.meanfield.depth_scale import depth_scale
-from isometry.meanfield.domain import finite, nonnegative
 from isometry.meanfield.kernel import Kernel
 from isometry.meanfield.moments import second_moment
 from isometry.meanfield.operating_point import operating_point

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
+from isometry.domain import Array, nonnegative
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.custom import ActivationLike, activation
 from isometry.meanfield.depth_scale import SAME
-from isometry.meanfield.domain import Array, nonnegative
 from isometry.meanfield.moments import response, second_moment
 
 Stability = Literal["stable", "half-stable", "unstable", "neutral"]

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.meanfield.activation import Activation
-from isometry.meanfield.domain import Array
 from isometry.meanfield.quadrature import gaussian_rule
 
 #: number of coefficients; c^256 is below 1e-15 for |c| < 0.87 whatever the activation

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.meanfield.activation import Activation
-from isometry.meanfield.domain import Array
 from isometry.meanfield.hermite import coefficients, degrees
 from isometry.meanfield.moments import expectation, second_moment, slope_moment
 from isometry.meanfield.nested import pair_expectation

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Pointwise
-from isometry.meanfield.domain import Array
 
 #: kinks are looked for on [-32, 32]; cells start 1/16 long and are halved while they look bent
 _REACH, _FIRST_CELL = 32.0, 0.0625

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import brentq
 
+from isometry.domain import Array, nonnegative, whole
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import Array, nonnegative, whole
 from isometry.meanfield.piecewise import PiecewiseLinear
 from isometry.meanfield.quadrature import LIMIT, crowded_rule, gaussian_rule
 

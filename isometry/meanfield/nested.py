@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from isometry.meanfield.domain import Array
+from isometry.domain import Array
 from isometry.meanfield.quadrature import graded, on_panels
 
 #: narrower than in one dimension: a mass of 2e-19 is left out

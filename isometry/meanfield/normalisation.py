@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from isometry.domain import nonnegative
 from isometry.errors import TheoryError
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import nonnegative
 from isometry.meanfield.moments import expectation, second_moment, slope_moment
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from isometry.domain import nonnegative
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.correlation import fixed_correlation
 from isometry.meanfield.custom import ActivationLike, activation
 from isometry.meanfield.depth_scale import SAME, depth_scale, gradient_scale
-from isometry.meanfield.domain import nonnegative
 from isometry.meanfield.fixed_points import FixedPoint, fixed_points
 from isometry.meanfield.kernel import Kernel
 from isometry.meanfield.moments import slope_moment

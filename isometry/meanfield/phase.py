@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from isometry.domain import Array, grid
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
 from isometry.meanfield.critical import critical_point
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import Array, grid
 from isometry.meanfield.operating_point import operating_point
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import erf, ndtr
 
-from isometry.meanfield.domain import Array
+from isometry.domain import Array
 from isometry.meanfield.quadrature import gaussian_density, gaussian_rule
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from isometry.domain import Array, nonnegative, whole
 from isometry.errors import TheoryError
 from isometry.meanfield.depth_scale import SAME
-from isometry.meanfield.domain import Array, nonnegative, whole
 
 
 def variance_profile(

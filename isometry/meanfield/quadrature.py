@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from isometry.meanfield.domain import Array
+from isometry.domain import Array
 
 #: beyond 12 standard deviations lies a mass of 4e-33
 LIMIT = 12.0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isometry.domain import Array, finite, nonnegative, whole
 from isometry.errors import TheoryError
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import Array, finite, nonnegative, whole
 from isometry.meanfield.moments import second_moment, slope_moment
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from isometry.domain import Array, correlation, nonnegative, positive, whole
 from isometry.errors import TheoryError
 from isometry.meanfield.custom import ActivationLike, activation
-from isometry.meanfield.domain import Array, correlation, nonnegative, positive, whole
 from isometry.meanfield.kernel import Kernel
 from isometry.meanfield.moments import response, second_moment, slope_moment
 

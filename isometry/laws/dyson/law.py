@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from isometry.domain import finite, whole
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite, whole
 from isometry.laws.dyson.axis import negative_axis, on_axis
 from isometry.laws.dyson.equation import DysonEquation
 from isometry.laws.dyson.network import Neurons, Node, residual_network

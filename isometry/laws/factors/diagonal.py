@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isometry.laws.factors.factor import Block, Eigenspace, Factor, Hidden, distribution, positive
+from isometry.domain import positive
+from isometry.laws.factors.factor import Block, Eigenspace, Factor, Hidden, distribution
 from isometry.laws.factors.masses import masses
 from isometry.laws.law import Array
 from isometry.laws.series import log_over_argument, power_sums, reverted

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isometry.domain import positive
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite
 from isometry.laws.law import Array
 from isometry.laws.share import Numbers, Share
 
@@ -113,14 +113,6 @@ class Hidden(ABC):
     @abstractmethod
     def series(self, order: int) -> Array:
         """Coefficients of log(χ t) in powers of t / rank around t = 0, shape (order,)."""
-
-
-def positive(label: str, value: object) -> float:
-    """`value` as a float, where it is finite and positive."""
-    number = finite(label, value)
-    if number <= 0:
-        raise TheoryError(f"{label} is {value!r}; expected a positive number")
-    return number
 
 
 def fits(label: str, value: object, largest: float) -> float:

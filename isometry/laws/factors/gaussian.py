@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from isometry.laws.factors.factor import Factor, positive
+from isometry.domain import positive
+from isometry.laws.factors.factor import Factor
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from isometry.laws.factors.factor import Eigenspace, Factor, fits, positive
+from isometry.domain import positive
+from isometry.laws.factors.factor import Eigenspace, Factor, fits
 
 
 @dataclass(frozen=True)

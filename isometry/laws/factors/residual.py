@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from isometry.domain import finite, positive
 from isometry.errors import TheoryError
-from isometry.laws.domain import finite
-from isometry.laws.factors.factor import Block, Eigenspace, Factor, Hidden, distribution, positive
+from isometry.laws.factors.factor import Block, Eigenspace, Factor, Hidden, distribution
 from isometry.laws.factors.masses import masses, run
 from isometry.laws.law import Array
 from isometry.laws.series import composed, log, log_over_argument, power_sums, reverted, times

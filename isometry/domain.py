@@ -1,7 +1,8 @@
-"""What the numbers of mean-field theory may be; anything else raises `TheoryError`."""
+"""What the numbers of the theory may be; anything else raises `TheoryError`."""
 
 from __future__ import annotations
 
+import math
 import numbers
 
 import numpy as np
@@ -12,15 +13,17 @@ from isometry.errors import TheoryError
 Array = NDArray[np.float64]
 
 _LARGEST = 1e150  # whose square is a number still
+_LARGEST_LOG = 700.0  # |log σ| beyond which exp overflows or underflows
 
 
 def finite(label: str, value: object) -> float:
     """`value` as a float, where it is a finite real number."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    if not real or not math.isfinite(float(value)):  # type: ignore[arg-type]
         raise TheoryError(f"{label} is {value!r}; expected a finite real number")
-    number = float(value)
-    if not abs(number) <= _LARGEST:
-        raise TheoryError(f"{label} is {number!r}; expected a real number of at most {_LARGEST:g}")
+    number = float(value)  # type: ignore[arg-type]
+    if abs(number) > _LARGEST:
+        raise TheoryError(f"{label} is {value!r}; expected a real number of at most {_LARGEST:g}")
     return number
 
 
@@ -28,7 +31,7 @@ def nonnegative(label: str, value: object) -> float:
     """`value` as a float, where it is finite and >= 0."""
     number = finite(label, value)
     if number < 0.0:
-        raise TheoryError(f"{label} is {number!r}; expected a number >= 0")
+        raise TheoryError(f"{label} is {value!r}; expected a number >= 0")
     return number
 
 
@@ -36,7 +39,15 @@ def positive(label: str, value: object) -> float:
     """`value` as a float, where it is finite and > 0."""
     number = finite(label, value)
     if number <= 0.0:
-        raise TheoryError(f"{label} is {number!r}; expected a number > 0")
+        raise TheoryError(f"{label} is {value!r}; expected a number > 0")
+    return number
+
+
+def fraction(label: str, value: object) -> float:
+    """`value` as a float, where it lies in (0, 1]."""
+    number = finite(label, value)
+    if not 0.0 < number <= 1.0:
+        raise TheoryError(f"{label} is {value!r}; expected a number in (0, 1]")
     return number
 
 
@@ -44,7 +55,7 @@ def correlation(label: str, value: object) -> float:
     """`value` as a float, where it lies in [-1, 1]."""
     number = finite(label, value)
     if abs(number) > 1.0:
-        raise TheoryError(f"{label} is {number!r}; expected a correlation in [-1, 1]")
+        raise TheoryError(f"{label} is {value!r}; expected a correlation in [-1, 1]")
     return number
 
 
@@ -66,3 +77,13 @@ def grid(label: str, values: ArrayLike) -> Array:
     if array[0] < 0 or bool(np.any(np.diff(array) <= 0)):
         raise TheoryError(f"{label} is {array.tolist()}; expected increasing numbers >= 0")
     return array
+
+
+def location(log_sigma: float) -> float:
+    """σ = exp(log_sigma) of a point mass, where float64 can hold it."""
+    if abs(log_sigma) > _LARGEST_LOG:
+        raise TheoryError(
+            f"the law has a point mass at log σ = {log_sigma:.6g}, and float64 cannot hold that σ; "
+            f"expected |log σ| <= {_LARGEST_LOG:g}: use a smaller depth or a log_scale nearer to 0"
+        )
+    return math.exp(log_sigma)

@@ -173,6 +173,31 @@ _SUBJECT = (
         help="Memory allowed, as 4GB; by default half of the device's.",
     ),
     click.option(
+        "--method",
+        type=click.Choice(["auto", "exact", "quadrature"]),
+        default="auto",
+        show_default=True,
+        help="Every singular value, or their distribution from random probes; auto takes the "
+        "first where it fits --memory and --budget.",
+    ),
+    click.option("--probes", type=click.IntRange(min=1), help="Random directions of quadrature."),
+    click.option("--steps", type=click.IntRange(min=1), help="Length of its Krylov runs."),
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.01,
+        show_default=True,
+        help="Half the width of the 95 % interval of its score.",
+    ),
+    click.option(
+        "--budget",
+        type=click.FloatRange(0, min_open=True),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time that every singular value may take.",
+    ),
+    click.option(
         "--no-self-check",
         "check_itself",
         is_flag=True,

@@ -38,6 +38,11 @@ class Subject:
     dtype: str
     seed: int
     memory: int | None
+    method: str
+    probes: int | None
+    steps: int | None
+    tolerance: float
+    budget: float
     check_itself: bool
 
     def __post_init__(self) -> None:
@@ -103,6 +108,11 @@ class Subject:
                 device=self.device,
                 seed=self.seed,
                 memory=self.memory,
+                method=self.method,
+                probes=self.probes,
+                steps=self.steps,
+                tolerance=self.tolerance,
+                budget=self.budget,
                 check_itself=self.check_itself,
                 progress=progress,
                 model_info=info,

@@ -19,7 +19,7 @@ from isometry.gate import outcome, passes
 from isometry.inputs import default_inputs, explained_shape, single_inputs
 from isometry.jacobian.context import measuring
 from isometry.jacobian.modules import modules_of, unwrap
-from isometry.measure import Options, Progress, Sample, sample
+from isometry.measure import BUDGET, TOLERANCE, Options, Progress, Sample, sample
 from isometry.report import ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum
@@ -43,6 +43,11 @@ def analyze(
     seed: int = 0,
     memory: int | str | None = None,
     check_itself: bool = True,
+    method: str = "auto",
+    probes: int | None = None,
+    steps: int | None = None,
+    tolerance: float = TOLERANCE,
+    budget: float = BUDGET,
     progress: Progress | None = None,
     model_info: ModelInfo | None = None,
     input_source: str | None = None,
@@ -79,6 +84,17 @@ def analyze(
         memory.
     check_itself : bool
         Whether to run the self-check; without it the report says so.
+    method : {"auto", "exact", "quadrature"}
+        Every singular value from the dense Jacobian; or their distribution from products
+        with random probes, with confidence intervals. "auto" takes the first where it fits the
+        memory and the budget, and says in the notes when it does not.
+    probes, steps : int, optional
+        Random directions, and length of their Krylov runs; by default as many as the tolerance
+        asks for.
+    tolerance : float
+        Half the width of the score's 95 % interval.
+    budget : float
+        Seconds within which "auto" wants to be done.
     progress : callable, optional
         Called with the fraction done.
     model_info, input_source : optional
@@ -122,6 +138,11 @@ def analyze(
         seed=seed,
         memory=memory,
         check_itself=check_itself,
+        method=method,
+        probes=probes,
+        steps=steps,
+        tolerance=tolerance,
+        budget=budget,
         progress=progress,
     )
     measured = _measure(model, x, options, input_source)
@@ -279,6 +300,7 @@ def _report(
             seed=options.seed,
             seconds=round(time.perf_counter() - began, 3),
         ),
+        uncertainty=measured.uncertainty,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from isometry.histogram import bin_edges, heights
 from isometry.report import COLOURS, Finding, Prediction, Report, percent
 from isometry.spectrum import Spectrum
+from isometry.uncertainty import Range, Uncertainty
 
 _WIDTH = 96
 _KEY = 12  # columns of a terminal before the values of a table
@@ -175,20 +176,37 @@ def _numbers(report: Report) -> list[tuple[str, str]]:
     s = report.score
     below = f"<{report.spectrum.floor:.2g}" if report.spectrum.unresolved else "0"
     quantiles = "  ".join(f"{p:.0%}: {f'{v:.3g}' if v else below}" for p, v in s.quantiles)
+    sure = report.uncertainty
     rows = [
-        ("score", f"{s.value:.4g}  (1 is an isometry)"),
-        ("drift", f"{s.drift:+.4g}  mean of log σ"),
-        ("spread", f"{s.spread:.4g}  standard deviation of log σ"),
-        ("gain", f"{s.gain:.4g}  root mean square σ"),
+        ("score", f"{s.value:.4g}{_range(sure and sure.score)}  (1 is an isometry)"),
+        ("drift", f"{s.drift:+.4g}{_range(sure and sure.drift)}  mean of log σ"),
+        ("spread", f"{s.spread:.4g}{_range(sure and sure.spread)}  standard deviation of log σ"),
+        ("gain", f"{s.gain:.4g}{_range(sure and sure.gain)}  root mean square σ"),
         ("dead", f"{s.dead:.1%}  of {report.jacobian.rank} directions"),
         ("condition", f"{_condition(report)}  σ_max / σ_min"),
         ("quantiles", quantiles),
     ]
+    if sure is not None:
+        rows.append(("largest σ", f"{sure.largest.low:.6g}{_range(sure.largest, 6)}"))
+        rows.append(("method", _estimated(sure)))
     if len(s.per_input) > 1:
         lo, hi = min(s.per_input), max(s.per_input)
         between = f"{lo:.3g} … {hi:.3g}, standard deviation {s.spread_between_inputs:.2g}"
         rows.append(("inputs", f"scores {between}"))
     return rows
+
+
+def _range(interval: Range | None, digits: int = 4) -> str:
+    if interval is None:
+        return ""
+    return f" ({interval.low:.{digits}g} … {interval.high:.{digits}g})"
+
+
+def _estimated(sure: Uncertainty) -> str:
+    return (
+        f"estimated from {sure.products} products with {sure.probes} random probes, intervals of "
+        f"{sure.confidence:.0%}; it resolves {sure.resolution}"
+    )
 
 
 def _condition(report: Report) -> str:

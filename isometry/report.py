@@ -12,6 +12,7 @@ from isometry.errors import InputError, LoadError
 from isometry.score import Score
 from isometry.spectrum import Spectrum
 from isometry.trust import SelfCheck
+from isometry.uncertainty import Uncertainty
 
 SCHEMA_VERSION = 1
 #: What a verdict may be, and the colour it has wherever it is shown.
@@ -120,6 +121,7 @@ class Report:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     provenance: Provenance
+    uncertainty: Uncertainty | None = None  # of an estimated spectrum
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -73,9 +73,10 @@ _RULES = (
     Rule(
         "ISO105",
         "directions are below the resolution",
-        "Floating point resolves singular values down to about eps·σ_max. These lie below: they "
-        "are zero for every practical purpose, but how small is not known.",
-        "Nothing to do if other findings explain them; measure in float64 if it was not.",
+        "Floating point resolves singular values down to about eps·σ_max, random probes with k "
+        "steps down to about σ_max/k. These lie below, and how small they are is not known.",
+        "Nothing to do if other findings explain them; with probes, take --method exact or more "
+        "--steps, and measure in float64 if it was not.",
     ),
     Rule(
         "ISO106",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isometry.spectrum import Spectrum
+from isometry.spectrum import Array, Spectrum
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -57,9 +57,14 @@ class Score:
 
 def isometry_score(spectrum: Spectrum) -> float:
     """Return I = E[sech(2 log σ)] of a spectrum; dead and unresolved directions contribute 0."""
-    # sech in a form that neither overflows nor underflows: 2e^{-a}/(1+e^{-2a}), a = 2|log σ|.
-    decay = np.exp(-2 * np.abs(spectrum.log_sigma))
-    return float(np.sum(spectrum.weights * 2 * decay / (1 + decay**2)))
+    return float(np.sum(spectrum.weights * sech(spectrum.log_sigma)))
+
+
+def sech(log_sigma: Array) -> Array:
+    """2 / (σ² + σ⁻²) = sech(2 log σ), the share of one direction in the score; 0 at log σ = -∞."""
+    # In a form that neither overflows nor underflows: 2e^{-a}/(1+e^{-2a}), a = 2|log σ|.
+    decay = np.exp(-2 * np.abs(log_sigma))
+    return np.asarray(2 * decay / (1 + decay**2))
 
 
 def score(pooled: Spectrum, per_input: Sequence[Spectrum]) -> Score:

@@ -25,15 +25,16 @@ def reports(chain):
         "chaotic": isometry.analyze(chain(nn.Tanh, 40, 32, gain=2.5), samples=3),
         "function": isometry.analyze(lambda x: x.sin(), torch.randn(1, 5)),
         "unchecked": isometry.analyze(nn.Linear(4, 4), check_itself=False),
+        "estimated": isometry.analyze(chain(nn.Tanh, 3, 64), method="quadrature"),
     }
 
 
-KINDS = ["relu", "linear", "chaotic", "function", "unchecked"]
+KINDS = ["relu", "linear", "chaotic", "function", "unchecked", "estimated"]
 
 # The keys that the documentation promises, and that scripts rely on.
 KEYS = {
     "": "schema_version model input jacobian spectrum score theory verdict findings notes "
-    "provenance",
+    "provenance uncertainty",
     "model": "name kind parameters weight_layers activations sha256",
     "input": "source shape samples rms",
     "jacobian": "shape rank dtype device self_check",
@@ -43,6 +44,8 @@ KEYS = {
     "provenance": "version torch seed seconds",
     "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks",
     "findings": "code severity message where fix",
+    "uncertainty": "confidence probes steps products score drift spread gain largest resolution "
+    "grid cdf_low cdf_high",
     "self_check": "repeatable adjoint_error dense_error difference_error kink failures loop_error",
 }
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
 
 from isometry.errors import InputError
 from isometry.jacobian import Selection
+from isometry.measure.method import BUDGET
+from isometry.measure.quadrature import TOLERANCE
 from isometry.memory import parse_size
 
 Progress = Callable[[float], None]
 
+METHODS = ("auto", "exact", "quadrature")
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -41,6 +46,11 @@ class Options:
     seed: int = 0
     memory: int | str | None = None
     check_itself: bool = True
+    method: str = "auto"
+    probes: int | None = None
+    steps: int | None = None
+    tolerance: float = TOLERANCE
+    budget: float = BUDGET
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +59,13 @@ class Options:
         if not -_LARGEST_SEED <= self.seed <= _LARGEST_SEED:
             raise InputError(f"seed must lie within ±{_LARGEST_SEED}, got {self.seed!r:.60}")
         object.__setattr__(self, "memory", _bytes(self.memory))
+        if self.method not in METHODS:
+            raise InputError(f"method must be one of {', '.join(METHODS)}, got {self.method!r:.60}")
+        for name in ("probes", "steps"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _positive_whole(getattr(self, name), name))
+        for name in ("tolerance", "budget"):
+            _positive(getattr(self, name), name)
 
     @property
     def selection(self) -> Selection:
@@ -61,6 +78,18 @@ def _whole_number(value: object, name: str) -> int:
     if not isinstance(value, (int, np.integer)):
         raise InputError(f"{name} must be a whole number, got {value!r:.60}")
     return int(value)
+
+
+def _positive_whole(value: object, name: str) -> int:
+    number = _whole_number(value, name)
+    if number < 1:
+        raise InputError(f"{name} must be at least 1, got {number}")
+    return number
+
+
+def _positive(value: object, name: str) -> None:
+    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise InputError(f"{name} must be a positive number, got {value!r:.60}")
 
 
 def _bytes(memory: int | str | None) -> int | None:

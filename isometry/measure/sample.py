@@ -6,16 +6,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from isometry.errors import MeasurementError
 from isometry.jacobian import Jacobian, self_check
+from isometry.jacobian.bottleneck import bottleneck
 from isometry.jacobian.placement import chosen_device, chosen_dtype
 from isometry.measure.exact import exact
+from isometry.measure.intervals import uncertainty
+from isometry.measure.method import choose
 from isometry.measure.options import Options, Progress
+from isometry.measure.quadrature import Quadrature, quadrature
 from isometry.report import InputInfo, JacobianInfo
 from isometry.spectrum import Spectrum, pooled
 from isometry.trust import SelfCheck
+from isometry.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True)
@@ -32,17 +39,25 @@ class Sample:
         Of the first; with the largest rank and the worst self-check of all.
     notes : tuple of str
         What was chosen or changed for the measurement.
+    quadratures : tuple of Quadrature
+        One for each input, where spectra were estimated.
     """
 
     spectra: tuple[Spectrum, ...]
     input: InputInfo
     jacobian: JacobianInfo
     notes: tuple[str, ...]
+    quadratures: tuple[Quadrature, ...] = ()
 
     @cached_property
     def spectrum(self) -> Spectrum:
         """All spectra as one measure."""
         return pooled(self.spectra)
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty | None:
+        """How sure the numbers are; None where they are exact."""
+        return uncertainty(self.quadratures, self.spectrum) if self.quadratures else None
 
     @property
     def trustworthy(self) -> bool:
@@ -104,6 +119,7 @@ def _together(each: list[Sample]) -> Sample:
             self_check=max(checks, key=lambda c: (len(c.failures), c.kink), default=None),
         ),
         notes=tuple(dict.fromkeys(note for s in each for note in s.notes)),
+        quadratures=tuple(quadrature for s in each for quadrature in s.quadratures),
     )
 
 
@@ -118,19 +134,20 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
         memory=options.memory,
         self_check=False,
     )
-    spectrum, rank, check = _checked(jacobian, options)
+    found, check = _checked(jacobian, options)
     mean_square = float(jacobian.x.cpu().double().square().mean())
     return Sample(
-        spectra=(spectrum,),
+        spectra=(found.spectrum,),
         input=InputInfo(source, tuple(jacobian.x.shape), 1, mean_square**0.5),
         jacobian=JacobianInfo(
             shape=jacobian.shape,
-            rank=rank,
+            rank=found.rank,
             dtype=str(jacobian.dtype).removeprefix("torch."),
             device=str(jacobian.device),
             self_check=check,
         ),
-        notes=(*jacobian.notes, *_remarks(jacobian.shape, rank, check)),
+        notes=(*jacobian.notes, *_remarks(jacobian.shape, found.rank, check)),
+        quadratures=found.quadratures,
     )
 
 
@@ -151,30 +168,67 @@ def _remarks(shape: tuple[int, int], rank: int, check: SelfCheck | None) -> list
     return found
 
 
-def _checked(jacobian: Jacobian, options: Options) -> tuple[Spectrum, int, SelfCheck | None]:
+class _Found(NamedTuple):
+    spectrum: Spectrum
+    rank: int
+    quadratures: tuple[Quadrature, ...] = ()
+
+
+_Method = Callable[[Jacobian, Options], tuple[_Found, Tensor | None]]
+
+
+def _checked(jacobian: Jacobian, options: Options) -> tuple[_Found, SelfCheck | None]:
     """Measure and check; where a route of differentiation is wrong, again by the next one."""
     # One context around all: leaving and entering it costs as much as a small network.
     with jacobian.session():
+        method = _method(jacobian, options)
         while True:
-            spectrum, rank, check, suspect = _tried(jacobian, options)
+            found, check, suspect = _tried(method, jacobian, options)
             if not suspect:
-                return spectrum, rank, check
+                return found, check
             if not jacobian.descend(suspect):
                 # Nothing but finite differences is left: measured by them, and no verdict.
                 with suppress(MeasurementError):
-                    unchecked = replace(options, check_itself=False)
-                    spectrum, rank, _, _ = _tried(jacobian, unchecked)
-                return spectrum, rank, check
+                    found = method(jacobian, options)[0]
+                return found, check
 
 
-def _tried(jacobian: Jacobian, options: Options) -> tuple[Spectrum, int, SelfCheck | None, str]:
+def _tried(
+    method: _Method, jacobian: Jacobian, options: Options
+) -> tuple[_Found, SelfCheck | None, str]:
     """Measure by the routes in use; return also the direction that the self-check suspects."""
-    m = exact(jacobian, progress=options.progress)
-    rank = m.bottleneck.width
+    found, dense = method(jacobian, options)
     if not options.check_itself:
-        return m.spectrum, rank, None, ""
-    check, suspect = self_check(jacobian, m.dense, seed=options.seed)
-    return m.spectrum, rank, check, suspect or ""
+        return found, None, ""
+    return found, *self_check(jacobian, dense, seed=options.seed)
+
+
+def _method(jacobian: Jacobian, options: Options) -> _Method:
+    if options.method == "auto":
+        chosen, why = choose(jacobian, options.budget, options.memory)
+        if why:
+            jacobian.note(f"the spectrum is estimated (auto): {why}")
+    else:
+        chosen = options.method
+    return _exactly if chosen == "exact" else _by_probes
+
+
+def _exactly(jacobian: Jacobian, options: Options) -> tuple[_Found, Tensor]:
+    m = exact(jacobian, progress=options.progress)
+    return _Found(m.spectrum, m.bottleneck.width), m.dense
+
+
+def _by_probes(jacobian: Jacobian, options: Options) -> tuple[_Found, None]:
+    q = quadrature(
+        jacobian,
+        probes=options.probes,
+        steps=options.steps,
+        tolerance=options.tolerance,
+        seed=options.seed,
+        caps=bottleneck(jacobian),
+        progress=options.progress,
+    )
+    return _Found(q.spectrum, q.directions, (q,)), None
 
 
 def _share(progress: Progress | None, i: int, total: int) -> Progress | None:

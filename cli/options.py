@@ -198,6 +198,11 @@ _SUBJECT = (
         help="Time that every singular value may take.",
     ),
     click.option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Keep finished blocks of probes here, and go on from those that are there.",
+    ),
+    click.option(
         "--no-self-check",
         "check_itself",
         is_flag=True,

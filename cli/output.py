@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LARGEST_REPORT = 2**28  # characters
 FIGURES = (".png", ".svg", ".pdf")
+#: Of the processes that torchrun starts one writes and prints; alone, a process is the first.
+FIRST_RANK = os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .exit_codes import ExitCode
-from .output import check_targets, draw, write
+from .output import FIRST_RANK, check_targets, draw, write
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class Results:
         """
         check_targets(self.json_path, self.figure_path, subject.path, *subject.input_files)
         report = subject.analyze(quiet=quiet)
-        self._write(report, quiet)
-        self._print(report, quiet)
+        if FIRST_RANK:
+            self._write(report, quiet)
+            self._print(report, quiet)
         return self._code(report, gated)
 
     def _write(self, report: Report, quiet: bool) -> None:
@@ -67,6 +68,8 @@ class Results:
     def _code(self, report: Report, gated: bool) -> ExitCode:
         from isometry.gate import passes
 
+        if report.uncertainty is not None and not report.uncertainty.complete:
+            return ExitCode.INTERRUPTED
         if not report.trustworthy:
             return ExitCode.UNTRUSTWORTHY
         failed = gated and not passes(report, self.fail_under)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import results_only
+from .checkpoint import Checkpoint
+from .output import FIRST_RANK, results_only
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Subject:
     steps: int | None
     tolerance: float
     budget: float
+    checkpoint: str | None
     check_itself: bool
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class Subject:
             ("--start", self.start),
             ("--stop", self.stop),
             ("--at", self.at),
+            ("--checkpoint", self.checkpoint),
         ]
 
     @property
@@ -88,10 +91,11 @@ class Subject:
 
     def _analyze(self, *, quiet: bool) -> Report:
         from isometry import analyze
+        from isometry.measure import torchrun
 
         model, info, notes = self._load()
         x, source, choices = self._input()
-        with progress_bar("measuring", quiet=quiet) as progress:
+        with torchrun(), progress_bar("measuring", quiet=quiet or not FIRST_RANK) as progress:
             report = analyze(
                 model,
                 x,
@@ -113,6 +117,7 @@ class Subject:
                 steps=self.steps,
                 tolerance=self.tolerance,
                 budget=self.budget,
+                checkpoint=None if self.checkpoint is None else Checkpoint(self.checkpoint),
                 check_itself=self.check_itself,
                 progress=progress,
                 model_info=info,

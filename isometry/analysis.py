@@ -19,7 +19,7 @@ from isometry.gate import outcome, passes
 from isometry.inputs import default_inputs, explained_shape, single_inputs
 from isometry.jacobian.context import measuring
 from isometry.jacobian.modules import modules_of, unwrap
-from isometry.measure import BUDGET, TOLERANCE, Options, Progress, Sample, sample
+from isometry.measure import BUDGET, TOLERANCE, Checkpoint, Options, Progress, Sample, sample
 from isometry.report import ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum
@@ -48,6 +48,7 @@ def analyze(
     steps: int | None = None,
     tolerance: float = TOLERANCE,
     budget: float = BUDGET,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     model_info: ModelInfo | None = None,
     input_source: str | None = None,
@@ -95,6 +96,9 @@ def analyze(
         Half the width of the score's 95 % interval.
     budget : float
         Seconds within which "auto" wants to be done.
+    checkpoint : Checkpoint, optional
+        Where finished blocks of probes are kept and looked for; ``--checkpoint FILE`` of the
+        command line is one.
     progress : callable, optional
         Called with the fraction done.
     model_info, input_source : optional
@@ -143,6 +147,7 @@ def analyze(
         steps=steps,
         tolerance=tolerance,
         budget=budget,
+        checkpoint=checkpoint,
         progress=progress,
     )
     measured = _measure(model, x, options, input_source)

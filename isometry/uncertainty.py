@@ -47,6 +47,8 @@ class Uncertainty:
         log σ, natural.
     cdf_low, cdf_high : tuple of float
         Pointwise band around the CDF on the grid.
+    complete : bool
+        False where the measurement was interrupted, and this is what it had by then.
     """
 
     confidence: float
@@ -62,3 +64,4 @@ class Uncertainty:
     grid: tuple[float, ...]
     cdf_low: tuple[float, ...]
     cdf_high: tuple[float, ...]
+    complete: bool

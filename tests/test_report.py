@@ -45,7 +45,7 @@ KEYS = {
     "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks",
     "findings": "code severity message where fix",
     "uncertainty": "confidence probes steps products score drift spread gain largest resolution "
-    "grid cdf_low cdf_high",
+    "grid cdf_low cdf_high complete",
     "self_check": "repeatable adjoint_error dense_error difference_error kink failures loop_error",
 }
 

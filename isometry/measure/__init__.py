@@ -1,23 +1,30 @@
 """From a Jacobian to its spectrum, one estimator per file."""
 
+from isometry.measure.bidiagonal import Ritz
 from isometry.measure.exact import Measurement, exact
 from isometry.measure.linear_map import LambdaOperator, LinearMap
 from isometry.measure.method import BUDGET
-from isometry.measure.options import Options, Progress
-from isometry.measure.quadrature import TOLERANCE, Quadrature, quadrature
+from isometry.measure.options import Checkpoint, Options, Progress
+from isometry.measure.quadrature import TOLERANCE, Quadrature, Run, quadrature
+from isometry.measure.ranks import Ranks, torchrun
 from isometry.measure.sample import Sample, sample
 
 __all__ = [
     "BUDGET",
     "TOLERANCE",
+    "Checkpoint",
     "LambdaOperator",
     "LinearMap",
     "Measurement",
     "Options",
     "Progress",
     "Quadrature",
+    "Ranks",
+    "Ritz",
+    "Run",
     "Sample",
     "exact",
     "quadrature",
     "sample",
+    "torchrun",
 ]

@@ -57,6 +57,7 @@ def uncertainty(parts: Sequence[Quadrature], spectrum: Spectrum) -> Uncertainty:
         grid=tuple(map(float, grid)),
         cdf_low=tuple(map(float, np.maximum(cdf - band, 0.0))),
         cdf_high=tuple(map(float, np.minimum(cdf + band, 1.0))),
+        complete=not any(q.stopped for q in parts),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,13 +14,25 @@ import torch
 from isometry.errors import InputError
 from isometry.jacobian import Selection
 from isometry.measure.method import BUDGET
-from isometry.measure.quadrature import TOLERANCE
+from isometry.measure.quadrature import TOLERANCE, Run
 from isometry.memory import parse_size
 
 Progress = Callable[[float], None]
 
 METHODS = ("auto", "exact", "quadrature")
 _LARGEST_SEED = 2**63 - 1
+
+
+class Checkpoint(Protocol):
+    """Where finished runs of probes are kept, for a measurement that may be killed."""
+
+    def kept(self, study: str, point: str) -> Sequence[Run]:
+        """Return the runs of this study at this point, the first blocks first."""
+        ...
+
+    def keep(self, point: str, run: Run) -> None:
+        """Add the run of the next block."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Options:
     steps: int | None = None
     tolerance: float = TOLERANCE
     budget: float = BUDGET
+    checkpoint: Checkpoint | None = None
     progress: Progress | None = None
 
     def __post_init__(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from isometry.jacobian.bottleneck import Bottleneck
 from isometry.measure.bidiagonal import Bidiagonalisation, Ritz
 from isometry.measure.linear_map import LambdaOperator, LinearMap
 from isometry.measure.probed import Probed, closeness, probed
+from isometry.measure.ranks import Ranks
 from isometry.score import sech
 from isometry.spectrum import Spectrum
 
@@ -74,12 +77,15 @@ class Quadrature:
         One for each block of probes.
     directions : int
         Over which the spectrum is: those that shape allows.
+    stopped : bool
+        Whether it was interrupted before all probes were through.
     """
 
     spectrum: Spectrum
     measure: Probed
     runs: tuple[Run, ...]
     directions: int
+    stopped: bool = False
 
 
 def quadrature(
@@ -139,27 +145,51 @@ def quadrature(
         If probes, steps or tolerance are not positive.
     MeasurementError
         If a product is not finite, or A = 0.
+    KeyboardInterrupt
+        Before the first run is through; later, what was found by then is returned.
     """
     _check(probes, steps, tolerance)
     directions = min(a.shape)
+    probes = None if probes is None else min(probes, directions)
     small = a if a.shape[1] == directions else a.T
+    starts = blocks(directions, probes or directions, seed, a.device)
     runs: list[Run] = []
-    for i, start in enumerate(blocks(directions, probes or directions, seed, a.device)):
-        runs.append(kept[i] if i < len(kept) else run(small, start, steps, tolerance))
-        if each is not None and i >= len(kept):
-            each(runs[-1])
-        done = sum(r.probes for r in runs) / (probes or _wanted(runs, directions, a, tolerance))
-        if progress is not None:
-            progress(min(done, 1.0))
-        if done >= 1:
-            break
-    return gathered(runs, a.shape, a.dtype, caps)
+    stopped = False
+    try:
+        for found in _runs(starts, kept, partial(run, small, steps=steps, tolerance=tolerance)):
+            runs.append(found)
+            if each is not None and len(runs) > len(kept):
+                each(found)
+            done = _seen(runs) / (probes or _wanted(runs, directions, a, tolerance))
+            if progress is not None:
+                progress(min(done, 1.0))
+            if done >= 1:
+                break
+    except KeyboardInterrupt:
+        if not runs:
+            raise
+        stopped = True
+    return gathered(runs, a.shape, a.dtype, caps, stopped=stopped)
+
+
+def _runs(
+    starts: Iterator[Tensor], kept: Sequence[Run], job: Callable[[Tensor], Run]
+) -> Iterator[Run]:
+    """Yield the run of every block: those kept, then as many at a time as there are ranks."""
+    yield from (found for found, _ in zip(kept, starts, strict=False))
+    ranks = Ranks()
+    while wave := list(islice(starts, ranks.size)):
+        yield from ranks.deal([partial(job, start) for start in wave])
+
+
+def _seen(runs: list[Run]) -> int:
+    return sum(r.probes for r in runs)
 
 
 def _wanted(runs: list[Run], directions: int, a: LinearMap, tolerance: float) -> int:
     """How many probes the tolerance asks for, as far as one can tell by now."""
     fewest = min(PROBES, directions)
-    have = sum(r.probes for r in runs)
+    have = _seen(runs)
     if have < fewest:
         return fewest
     measure = probed([r.ritz for r in runs], directions, closeness(a.dtype))
@@ -242,7 +272,12 @@ def _scores(ritz: Ritz) -> Array:
 
 
 def gathered(
-    runs: list[Run], shape: tuple[int, int], dtype: torch.dtype, caps: Bottleneck | None = None
+    runs: list[Run],
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    caps: Bottleneck | None = None,
+    *,
+    stopped: bool = False,
 ) -> Quadrature:
     """Join the runs of all blocks into one spectrum."""
     directions = min(shape)
@@ -261,7 +296,7 @@ def gathered(
         floor = max(floor, smallest_node(measure.nodes, measure.weights, steps))
     caps = caps or Bottleneck(directions, directions)
     spectrum = _spectrum(measure, floor, caps, closeness(dtype))
-    return Quadrature(spectrum, measure, tuple(runs), caps.width)
+    return Quadrature(spectrum, measure, tuple(runs), caps.width, stopped)
 
 
 def smallest_node(nodes: Array, weights: Array, steps: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -15,10 +15,11 @@ from isometry.jacobian import Jacobian, self_check
 from isometry.jacobian.bottleneck import bottleneck
 from isometry.jacobian.placement import chosen_device, chosen_dtype
 from isometry.measure.exact import exact
+from isometry.measure.fingerprint import fingerprint
 from isometry.measure.intervals import uncertainty
 from isometry.measure.method import choose
 from isometry.measure.options import Options, Progress
-from isometry.measure.quadrature import Quadrature, quadrature
+from isometry.measure.quadrature import Quadrature, Run, quadrature
 from isometry.report import InputInfo, JacobianInfo
 from isometry.spectrum import Spectrum, pooled
 from isometry.trust import SelfCheck
@@ -219,6 +220,7 @@ def _exactly(jacobian: Jacobian, options: Options) -> tuple[_Found, Tensor]:
 
 
 def _by_probes(jacobian: Jacobian, options: Options) -> tuple[_Found, None]:
+    kept, each = _checkpointed(jacobian, options)
     q = quadrature(
         jacobian,
         probes=options.probes,
@@ -226,9 +228,26 @@ def _by_probes(jacobian: Jacobian, options: Options) -> tuple[_Found, None]:
         tolerance=options.tolerance,
         seed=options.seed,
         caps=bottleneck(jacobian),
+        kept=kept,
+        each=each,
         progress=options.progress,
     )
+    if q.stopped:
+        jacobian.note(f"interrupted: {q.measure.probes} probes were through, and are what follows")
     return _Found(q.spectrum, q.directions, (q,)), None
+
+
+def _checkpointed(
+    jacobian: Jacobian, options: Options
+) -> tuple[Sequence[Run], Callable[[Run], None] | None]:
+    """Return the runs that a checkpoint holds, and how to add one."""
+    if options.checkpoint is None:
+        return (), None
+    study, point = fingerprint(jacobian, options)
+    kept = options.checkpoint.kept(study, point)
+    if kept:
+        jacobian.note(f"resumed: {len(kept)} blocks of probes came from the checkpoint")
+    return kept, partial(options.checkpoint.keep, point)
 
 
 def _share(progress: Progress | None, i: int, total: int) -> Progress | None:

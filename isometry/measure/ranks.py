@@ -1,0 +1,100 @@
+"""Several processes that measure together, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from isometry.errors import IsometryError, MeasurementError
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """The processes that share the work; this one alone where there is no process group.
+
+    Every rank does its share and is told the rest, so that all of them know the whole result and
+    take the same decisions. What is dealt does not depend on how many there are: nor do results.
+
+    Attributes
+    ----------
+    size, rank : int
+    """
+
+    def __init__(self) -> None:
+        joined = dist.is_available() and dist.is_initialized()
+        self.size = dist.get_world_size() if joined else 1
+        self.rank = dist.get_rank() if joined else 0
+
+    def deal(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """Do every job on one of the ranks, and return all results in the order of the jobs.
+
+        Raises
+        ------
+        IsometryError
+            What a job raised, on every rank.
+        MeasurementError
+            If a rank is gone.
+        """
+        if self.size == 1:
+            return [job() for job in jobs]
+        done: list[T] = []
+        failure: IsometryError | None = None
+        try:
+            done = [job() for job in jobs[self.rank :: self.size]]
+        except IsometryError as e:
+            failure = e
+        told: list[Any] = [None] * self.size
+        _together(lambda: dist.all_gather_object(told, (done, failure)))
+        for _, failed in told:
+            if failed is not None:
+                raise failed
+        return [told[i % self.size][0][i // self.size] for i in range(len(jobs))]
+
+    def slices(self, total: int) -> list[slice]:
+        """Divide `total` rows among the ranks, as evenly as may be."""
+        ends = [total * i // self.size for i in range(self.size + 1)]
+        return [slice(a, b) for a, b in pairwise(ends)]
+
+    def gather(self, mine: Tensor) -> Tensor:
+        """Put the slices of all ranks below each other."""
+        if self.size == 1:
+            return mine
+        sizes: list[Any] = [None] * self.size
+        _together(lambda: dist.all_gather_object(sizes, len(mine)))
+        padded = torch.zeros(max(sizes), *mine.shape[1:], dtype=mine.dtype, device=mine.device)
+        padded[: len(mine)] = mine
+        parts = [torch.empty_like(padded) for _ in sizes]
+        _together(lambda: dist.all_gather(parts, padded))
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def _together(collective: Callable[[], object]) -> None:
+    try:
+        collective()
+    except RuntimeError as e:  # gloo and nccl alike
+        reason = (str(e).splitlines() or [""])[0]
+        raise MeasurementError(
+            f"another rank has ended, and the measurement with it ({reason:.120}); look at the "
+            "first error among the ranks"
+        ) from e
+
+
+@contextmanager
+def torchrun() -> Iterator[Ranks]:
+    """Join the processes that torchrun started, if it did, and part from them at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield Ranks()
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks()
+    finally:
+        dist.destroy_process_group()

@@ -121,7 +121,8 @@ def _gain(probes: _Probes, spectrum: Spectrum) -> Range:
     gain = spectrum.root_mean_square
     # σ/g is squared, since σ² may leave the range of float64.
     width = gain / 2 * probes.half_width(lambda s: np.exp(2 * (s - math.log(gain))))
-    return _around(gain, width, least=0.0)
+    hidden = math.hypot(gain, math.sqrt(spectrum.unresolved) * spectrum.floor) - gain
+    return Range(max(gain - width, 0.0), gain + width + hidden)
 
 
 def _largest(parts: Sequence[Quadrature]) -> Range:

@@ -96,7 +96,6 @@ def probed(blocks: Sequence[Ritz], directions: int, close: float = _CLOSE) -> Pr
     close : float
         See `closeness`.
     """
-    blocks = [b for b in blocks if len(b.values) == directions][:1] or blocks
     largest = max(float(block.values[0]) for block in blocks)
     parts = [_shared(block, directions, close * largest) for block in blocks]
     widths = np.array([len(block.weights) for block in blocks], dtype=float)

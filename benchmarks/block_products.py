@@ -3,7 +3,8 @@
 Question: does the operator (context, lent weights, frozen buffers) cost more per vector than what
 PyTorch does bare? Both sides run the same float64 network at the same point on the same block, a
 matrix of columns, and give a matrix back; the rival's forward pass of reverse mode is made once,
-outside the timing, as the operator's is.
+outside the timing, as the operator's is. They run in pairs, each first in turn; the ratio is the
+median over pairs, with its 95 % interval by the bootstrap.
 
     python benchmarks/block_products.py   # prints a table, writes results/block_products-cpu.json
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
@@ -87,8 +89,17 @@ def compare(model: nn.Module, x: Tensor, repeats: int) -> dict[str, float]:
             times.append((first, second) if i % 2 else (second, first))
         for name, column in zip(("isometry", "plain"), zip(*times, strict=True), strict=True):
             result[f"{product} {name} us per vector"] = 1e6 * statistics.median(column) / BLOCK
-        result[f"{product} ratio"] = statistics.median(a / b for a, b in times)
+        ratios = np.array([a / b for a, b in times])
+        result[f"{product} ratio"] = float(np.median(ratios))
+        result[f"{product} low"], result[f"{product} high"] = _interval(ratios)
     return result
+
+
+def _interval(ratios: np.ndarray) -> tuple[float, float]:
+    """Return where the median lies with 95 % confidence, by the bootstrap."""
+    again = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    low, high = np.quantile(np.median(again, axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:
@@ -106,13 +117,19 @@ def main(repeats: int, threads: int) -> None:
     # The rival needs it off: PyTorch's fast path has no rule for forward mode.
     torch.backends.mha.set_fastpath_enabled(False)
     rows = {name: compare(model, x, repeats) for name, (model, x) in networks().items()}
-    print("| network | product | isometry µs/vector | plain µs/vector | ratio | difference |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| network | product | isometry µs/vector | plain µs/vector | ratio | 95 % | difference |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name, r in rows.items():
         for p in ("Jᵀu", "J v"):
             ours, plain = (r[f"{p} {side} us per vector"] for side in ("isometry", "plain"))
             ratio, difference = r[f"{p} ratio"], r[f"{p} difference"]
-            print(f"| {name} | {p} | {ours:.0f} | {plain:.0f} | {ratio:.2f} | {difference:.0e} |")
+            between = f"{r[f'{p} low']:.3f}–{r[f'{p} high']:.3f}"
+            print(
+                f"| {name} | {p} | {ours:.0f} | {plain:.0f} | {ratio:.3f} | {between} "
+                f"| {difference:.0e} |"
+            )
     machine = {
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,

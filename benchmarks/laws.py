@@ -108,6 +108,9 @@ def jobs() -> dict[str, tuple[float, Callable[[], object]]]:
         1.0,
         lambda: on_grid(measured(), 100),
     )
+    found["the same grid, weights measured too"] = (1.0, lambda: on_grid(all_measured(), 100))
+    found["score of that law"] = (0.02, lambda: all_measured().score)
+    found["mean and std of log σ of that law"] = (0.02, lambda: all_measured().std_log_sigma)
     found["score, tanh, orthogonal, depth 100"] = (
         0.02,
         lambda: tanh_chain(100, "orthogonal").score,
@@ -120,13 +123,16 @@ def jobs() -> dict[str, tuple[float, Callable[[], object]]]:
 
 
 def seconds(job: Callable[[], object], repeats: int) -> float:
-    """Median time of several runs, after one that warms up."""
+    """Median processor time of several runs, after one that warms up.
+
+    On one thread it is the time that passes where nothing else runs.
+    """
     job()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         job()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 

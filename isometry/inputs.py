@@ -291,7 +291,8 @@ def _forward(
     In float32 a chaotic network tells a row from the same row in a batch.
     """
     whole = Selection(output=selection.output, train_mode=selection.train_mode)
-    network = Network(model, torch.zeros(1), whole)  # its argument is replaced at each call
+    any_input = torch.zeros(1, device="cpu")  # replaced at each call
+    network = Network(model, any_input, whole)
     inner = network.model
     parameter = next(inner.parameters(), x) if isinstance(inner, nn.Module) else x
     own = parameter.dtype if parameter.is_floating_point() else torch.float32

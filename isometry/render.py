@@ -178,10 +178,13 @@ def _numbers(report: Report) -> list[tuple[str, str]]:
     quantiles = "  ".join(f"{p:.0%}: {f'{v:.3g}' if v else below}" for p, v in s.quantiles)
     sure = report.uncertainty
     rows = [
-        ("score", f"{s.value:.4g}{_range(sure and sure.score)}  (1 is an isometry)"),
-        ("drift", f"{s.drift:+.4g}{_range(sure and sure.drift)}  mean of log σ"),
-        ("spread", f"{s.spread:.4g}{_range(sure and sure.spread)}  standard deviation of log σ"),
-        ("gain", f"{s.gain:.4g}{_range(sure and sure.gain)}  root mean square σ"),
+        ("score", f"{s.value:.4g}{_range(sure.score if sure else None)}  (1 is an isometry)"),
+        ("drift", f"{s.drift:+.4g}{_range(sure.drift if sure else None)}  mean of log σ"),
+        (
+            "spread",
+            f"{s.spread:.4g}{_range(sure.spread if sure else None)}  standard deviation of log σ",
+        ),
+        ("gain", f"{s.gain:.4g}{_range(sure.gain if sure else None)}  root mean square σ"),
         ("dead", f"{s.dead:.1%}  of {report.jacobian.rank} directions"),
         ("condition", f"{_condition(report)}  σ_max / σ_min"),
         ("quantiles", quantiles),

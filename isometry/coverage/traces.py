@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ def _content(value: object, depth: int) -> object:
         return id(value), value.getstate()
     if depth == _DEEPEST or isinstance(value, (nn.Module, type)):
         return id(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, deque)):
         return id(value), tuple(_content(v, depth + 1) for v in value)
     held = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     return id(value), tuple((repr(k), _content(v, depth + 1)) for k, v in held.items())
@@ -97,9 +98,10 @@ def _bits(t: Tensor) -> object:
         return None
     if t.is_meta or t.layout is not torch.strided:
         return t.shape
+    place = t.data_ptr()  # two that view one memory must go on doing so
     t = t.detach().int_repr() if t.is_quantized else t.detach()
     flat = t.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return t.shape, t.stride(), _digest(flat.view(torch.uint8).numpy().tobytes())
+    return t.shape, t.stride(), place, _digest(flat.view(torch.uint8).numpy().tobytes())
 
 
 def _digest(data: bytes) -> bytes:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isometry.jacobian.function import call
 from isometry.jacobian.operator import Jacobian
 
 # Elementwise operations whose derivative is exactly zero on a whole interval.
@@ -55,9 +54,7 @@ def bottleneck(jacobian: Jacobian) -> Bottleneck:
     """
     width = alive = min(jacobian.shape)
     try:
-        with jacobian.session():
-            x = jacobian.x.detach().requires_grad_()
-            y = call(jacobian.f, x)
+        x, y = jacobian.graph()
         for node in _cuts(y, x):
             if shape := _output_shape(node):
                 width = min(width, math.prod(shape))
@@ -70,40 +67,38 @@ def bottleneck(jacobian: Jacobian) -> Bottleneck:
 
 def _cuts(y: Tensor, x: Tensor) -> Iterable[Any]:
     """Nodes that every path from x to y crosses: paths through them equal all paths."""
-    order = _topological(y.grad_fn)
-    source = next((n for n in order if getattr(n, "variable", None) is x), None)
+    children = _children(y.grad_fn)
+    leaves = (node for node, inner in children.items() if not inner)
+    source = next((n for n in leaves if getattr(n, "variable", None) is x), None)
     if source is None:
         return []
-    ahead = {order[0]: 1}
-    for node in order:
-        for child in _children(node):
-            ahead[child] = ahead.get(child, 0) + ahead.get(node, 0)
+    root = next(iter(children))
+    ahead = dict.fromkeys(children, 0) | {root: 1}
+    for node, inner in children.items():
+        for child in inner:
+            ahead[child] += ahead[node]
     behind = {source: 1}
-    for node in reversed(order):
+    for node, inner in reversed(children.items()):
         if node is not source:
-            behind[node] = sum(behind.get(child, 0) for child in _children(node))
-    total = behind[order[0]]
-    return [n for n in order if total and ahead.get(n, 0) * behind.get(n, 0) == total]
+            behind[node] = sum(behind[child] for child in inner)
+    total = behind[root]
+    return [n for n in children if total and ahead[n] * behind[n] == total]
 
 
-def _topological(root: Any) -> list[Any]:
-    """Every node before its children; iterative, since networks may be thousands deep."""
-    order: list[Any] = []
-    seen: set[Any] = set()
-    stack = [(root, False)] if root is not None else []
+def _children(root: Any) -> dict[Any, list[Any]]:
+    """Every node, before its children, with them; iterative: networks may be thousands deep."""
+    children: dict[Any, list[Any]] = {}
+    finished: dict[Any, list[Any]] = {}
+    stack = [root] if root is not None else []
     while stack:
-        node, finished = stack.pop()
-        if finished:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((child, False) for child in _children(node) if child not in seen)
-    return order[::-1]
-
-
-def _children(node: Any) -> list[Any]:
-    return [child for child, _ in node.next_functions if child is not None]
+        node = stack[-1]
+        if node not in children:
+            children[node] = [child for child, _ in node.next_functions if child is not None]
+            stack += [child for child in children[node] if child not in children]
+        else:
+            stack.pop()
+            finished.setdefault(node, children[node])
+    return dict(reversed(finished.items()))
 
 
 def _output_shape(node: Any) -> tuple[int, ...] | None:

@@ -20,6 +20,7 @@ import torch.utils.checkpoint as checkpointing
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
+from torch.utils._device import DeviceContext
 
 from isometry.jacobian.kept import attributes_kept, contents_kept, modes_kept
 from isometry.jacobian.randomness import MASK_SEED, one_mask
@@ -32,6 +33,7 @@ _spare_generator = np.random.MT19937(0)
 @dataclass(frozen=True)
 class _Held:
     modules: Sequence[nn.Module]
+    plain: bool
     changes: list[str]
 
 
@@ -61,15 +63,26 @@ def measuring(
     # One measurement at a time: weights are lent to the model and some flags are global.
     with _one_at_a_time:
         changes: list[str] = []
-        token = _held.set(_Held(modules, changes))
+        hides_nothing = plain is not None and plain()
+        token = _held.set(_Held(modules, hides_nothing, changes))
         try:
-            hides_nothing = plain is not None and plain()
-            with _held_still(modules, device, train_mode, hides_nothing, changes):
+            quiet = hides_nothing and not train_mode
+            with (
+                differentiating(device),
+                nullcontext() if quiet else _all_held(modules, device, train_mode, changes),
+                modes_kept(modules, train_mode),
+            ):
                 yield changes
         finally:
             if held is None:
                 put_back()
             _held.reset(token)
+
+
+def found_plain(modules: Sequence[nn.Module]) -> bool:
+    """Whether these modules are held still now, and were found to be plain layers alone."""
+    held = _held.get()
+    return held is not None and held.plain and held.modules == modules
 
 
 def changes_for(
@@ -83,13 +96,14 @@ def changes_for(
             f"fixed, dropout frozen to one mask (seed {MASK_SEED})"
         )
     elif modal := [m for m in modules if m.training and _depends_on_mode(m)]:
-        kinds = sorted({type(m).__name__ for m in modal})
+        names = sorted({type(m).__name__ for m in modal})
         found.append(
-            f"{', '.join(kinds)} measured in evaluation mode, not in training mode as given"
+            f"{', '.join(names)} measured in evaluation mode, not in training mode as given"
         )
-    if any("ttention" in kind.__name__ for kind in set(map(type, modules))):
+    kinds = set(map(type, modules))
+    if any("ttention" in kind.__name__ for kind in kinds):
         found.append("attention runs on the plain kernel: fused ones have no second derivative")
-    if device.type == "cpu" and any(isinstance(m, nn.LSTM) for m in modules):
+    if device.type == "cpu" and any(issubclass(kind, nn.LSTM) for kind in kinds):
         found.append("the LSTM runs without oneDNN, whose kernel has no forward-mode derivative")
     if any(getattr(m, "_compiled_call_impl", None) is not None for m in modules):
         found.append("compilation is bypassed: the network runs as written")
@@ -104,42 +118,43 @@ def _depends_on_mode(m: nn.Module) -> bool:
     return isinstance(m, kinds) or "training" in getattr(code, "co_names", ())
 
 
-@contextmanager
-def differentiating(device: torch.device) -> Iterator[None]:
+def differentiating(device: torch.device) -> AbstractContextManager[None]:
     """Let autograd run through a graph that is there, in full precision.
 
     All that the products of a made reverse route need: the network itself does not run.
     """
     lowered, inference = _lowered(device), torch.is_inference_mode_enabled()
-    unlike = lowered or inference or torch.is_autocast_enabled(device.type)
+    unlike = (
+        lowered or inference or torch.is_autocast_enabled(device.type) or _made_elsewhere(device)
+    )
     if torch.is_grad_enabled() and not unlike:
-        yield  # as it mostly is: a small network's products feel every context
-        return
+        return nullcontext()  # as it mostly is: a small network's products feel every context
+    return _differentiating(device, lowered, inference)
+
+
+@contextmanager
+def _differentiating(
+    device: torch.device, lowered: list[tuple[Any, str]], inference: bool
+) -> Iterator[None]:
     with (
         torch.inference_mode(False) if inference else nullcontext(),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         _full_precision(lowered),
+        device if _made_elsewhere(device) else nullcontext(),
     ):
         yield
 
 
 @contextmanager
-def _held_still(
-    modules: Sequence[nn.Module],
-    device: torch.device,
-    train_mode: bool,
-    plain: bool,
-    changes: list[str],
+def _all_held(
+    modules: Sequence[nn.Module], device: torch.device, train_mode: bool, changes: list[str]
 ) -> Iterator[None]:
+    """Hold still what the code of a network may do beyond plain layers."""
     with ExitStack() as stack:
-        enter = stack.enter_context
-        enter(differentiating(device))
-        if train_mode or not plain:
-            _hold_all(enter, modules, device, changes)
+        _hold_all(stack.enter_context, modules, device, changes)
         if train_mode:
-            enter(one_mask())
-        enter(modes_kept(modules, train_mode))
+            stack.enter_context(one_mask())
         yield
 
 
@@ -149,7 +164,6 @@ def _hold_all(
     device: torch.device,
     changes: list[str],
 ) -> None:
-    """Hold still what the code of a network may do beyond plain layers."""
     enter(_random_state_kept(device))
     # The fused attention kernels have no forward-mode and no second derivative.
     enter(sdpa_kernel(SDPBackend.MATH))
@@ -211,6 +225,16 @@ def _differentiable_recurrence(device: torch.device) -> Iterator[None]:
         yield
     finally:
         backend.enabled = enabled
+
+
+def _made_elsewhere(device: torch.device) -> bool:
+    """Whether the user's default device, for tensors made without one, is neither CPU nor this."""
+    if not torch._C._len_torch_function_stack():
+        return False
+    overrides: Any = torch.overrides
+    modes = overrides._get_current_function_mode_stack()
+    homes = [mode.device.type for mode in modes if isinstance(mode, DeviceContext)]
+    return bool(homes) and homes[-1] not in ("cpu", device.type)
 
 
 def _lowered(device: torch.device) -> list[tuple[Any, str]]:

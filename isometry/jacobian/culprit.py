@@ -29,7 +29,7 @@ def where_not_finite(model: Callable[..., object], f: PureFunction, x: Tensor) -
     """
     try:
         return _traced(model, f, x.detach().requires_grad_())
-    except Exception:  # whatever stops PyTorch here, the message does without the name
+    except (Exception, SystemExit):  # whatever stops it, the message does without the name
         return ""
 
 

@@ -32,8 +32,11 @@ def can_expand(modules: Sequence[nn.Module]) -> bool:
 
     Code of the user's own is not run without values: it may keep what it made of them.
     """
-    stock = all(type(m).__module__.startswith("torch.nn.") for m in modules)
-    return stock and any(map(_expands, modules))
+    kinds = set(map(type, modules))
+    if not all(kind.__module__.startswith("torch.nn.") for kind in kinds):
+        return False
+    able = {k for k in kinds if issubclass(k, (*_EXPANDING, *_ADAPTIVE, nn.modules.conv._ConvNd))}
+    return any(_expands(m) for m in modules if type(m) in able)
 
 
 def _expands(m: nn.Module) -> bool:

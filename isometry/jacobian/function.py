@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
-from isometry.jacobian.context import changes_for, measuring
+from isometry.jacobian.context import changes_for, found_plain, measuring
 from isometry.jacobian.forecast import can_expand, refuse_beyond
 from isometry.jacobian.kept import attributes_once
 from isometry.jacobian.lent import LentWeights
@@ -32,6 +32,7 @@ from isometry.jacobian.selection import Selection
 from isometry.memory import default_budget
 
 PureFunction = Callable[[Tensor], Tensor]
+_T = TypeVar("_T")
 ANOTHER_INPUT = "; run it on such an input to see where, or give another (--input, --shape)"
 
 
@@ -100,6 +101,14 @@ class Network:
         for lent in list(self._lent.values()):
             lent.put_back()
 
+    def refuse_writes(self, f: PureFunction) -> None:
+        """Refuse a network whose forward has just written to its own weights, past those lent."""
+        if name := self._lent[f].written_past():
+            raise MeasurementError(
+                f"forward writes to {name!r} through an object or a global that views it, past the "
+                "copy that is measured: keep the view as an attribute of a module, or in a list"
+            )
+
     @contextmanager
     def lending(self, f: PureFunction) -> Iterator[None]:
         """Hold the weights of f lent while a graph of its runs: a backward may run modules."""
@@ -118,6 +127,8 @@ class Network:
 
     def is_plain(self) -> bool:
         """Whether it is made of PyTorch's plain layers alone, as it stands now."""
+        if found_plain(self.modules):
+            return True
         return isinstance(self.model, nn.Module) and all_plain(self.modules)
 
     def is_stock(self) -> bool:
@@ -141,13 +152,14 @@ class Network:
         section = self._section
         with lent:
             if fixed.are_tokens and (section is None or section.start is None):
-                section = self._from_embedding(fixed, section)
+                section = call(lambda _: self._from_embedding(fixed, section), fixed.chosen)
             whole = fixed.chosen
+            if section is not None:  # it refuses a layer that does not run once
+                entry = section.entry
+                whole = call(lambda _: entry(self.model, fixed), whole)
             if section is not None and section.start:
-                whole = section.entry(self.model, fixed).to(dtype)
+                whole = whole.to(dtype)
                 arguments.refuse_bad_input(whole)
-            elif section is not None:
-                section.entry(self.model, fixed)  # refuses a layer that does not run once
         inner = self._at_input
         # A clone, so that tensors made in inference mode can be differentiated.
         point = (whole if inner is None else selection.pick(whole, inner, "the input")).clone()
@@ -163,7 +175,7 @@ class Network:
             if inner is not None:
                 x = selection.put(whole, inner, x)
             forgetful = self.modules if remembers and not self._remembering else ()
-            with lent, attributes_once(forgetful):
+            with lent, attributes_once(forgetful) if forgetful else nullcontext():
                 if self.selection.train_mode:
                     restart()
                 if section is None:
@@ -219,7 +231,7 @@ def _rounds(kind: type) -> bool:
     return "quantized" in home or ("quant" in home and "Fake" in kind.__name__)
 
 
-def call(f: PureFunction, x: Tensor) -> Tensor:
+def call(f: Callable[[Tensor], _T], x: Tensor) -> _T:
     """Evaluate the network once, turning whatever its code raises into an `InputError`."""
     try:
         return f(x)
@@ -228,7 +240,8 @@ def call(f: PureFunction, x: Tensor) -> Tensor:
     except RecursionError as e:
         raise InputError(
             "the network's forward recurses without end, or deeper than Python's limit of "
-            f"{sys.getrecursionlimit()} calls: check which module calls itself"
+            f"{sys.getrecursionlimit()} calls: check which module calls itself, or allow more "
+            "(sys.setrecursionlimit)"
         ) from e
     except (Exception, SystemExit) as e:  # the user's own code may raise anything
         text = (str(e).strip().splitlines() or ["no message"])[0]
@@ -237,6 +250,8 @@ def call(f: PureFunction, x: Tensor) -> Tensor:
             advice = "; give every argument, by name: {'name': tensor} (--input name=FILE)"
         elif "more than 1 value per channel" in text:
             advice = "; in training mode a batch is one input: give one (--input) with several rows"
+        elif text.startswith("Guard failed"):
+            advice = "; it was exported for other shapes: give an input of those, or export again"
         raise InputError(
             f"the network raised {type(e).__name__} on an input of shape {tuple(x.shape)}: "
             f"{text}{advice}"

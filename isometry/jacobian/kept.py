@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import is_
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from isometry.jacobian.modules import MAPPINGS, own_attributes
+from isometry.jacobian.modules import own_attributes
 
 _CHANGING = (np.ndarray, torch.Generator, random.Random, np.random.Generator)
 
 
-@contextmanager
-def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> Iterator[None]:
+def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> AbstractContextManager[None]:
     """Set the mode of the modules, and put it back."""
-    # The flag itself: eval() may be overridden and do more.
     changed = [m for m in modules if m.training is not train_mode]
+    return _mode_kept(changed, train_mode) if changed else nullcontext()
+
+
+@contextmanager
+def _mode_kept(changed: Sequence[nn.Module], train_mode: bool) -> Iterator[None]:
+    # The flag itself: eval() may be overridden and do more.
     for m in changed:
         m.training = train_mode
     try:
@@ -34,12 +39,10 @@ def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> Iterator[None]
 def attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
     tables: list[Any] = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    own = [v for m in modules for v in own_attributes(m).values()]
-    own += _kept_on_classes(modules)
-    inner = [t[name] for t in tables for name in MAPPINGS if name in t]
-    inner += [v for v in own if isinstance(v, dict)]
+    values = [v for t in tables for v in t.values()] + _kept_on_classes(modules)
+    inner = [v for v in values if isinstance(v, dict)]
     empty = [v for v in inner if not v]  # most of them: hooks that nobody has
-    lists = [(v, list(v)) for v in own if type(v) is list]
+    lists = [(v, list(v)) for v in values if type(v) is list]
     before = [(t, dict(t)) for t in (*tables, *filter(None, inner))]
     try:
         yield
@@ -73,7 +76,7 @@ def attributes_once(modules: Sequence[nn.Module]) -> Iterator[None]:
         yield
     finally:
         for table, kept in before:
-            if len(table) != len(kept) or any(table.get(k) is not v for k, v in kept.items()):
+            if list(table) != list(kept) or not all(map(is_, table.values(), kept.values())):
                 table.clear()
                 table.update(kept)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -11,10 +13,9 @@ from torch.autograd import forward_ad
 from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError
+from isometry.jacobian.alias import Alias, overlapping
+from isometry.jacobian.containers import CONTAINERS, Contents, Slot, refill, replaced, tensors_in
 from isometry.jacobian.modules import all_stock, own_attributes
-
-_Slots = dict[str, Any]  # of tensors or None
-_Geometry = tuple[torch.Size, tuple[int, ...], int | torch.SymInt]
 
 # Layers that use their vectors in sums and products alone; those derived from them may not.
 _WITH_VECTORS = {
@@ -23,13 +24,26 @@ _WITH_VECTORS = {
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 }
 
+_with_gradients: ContextVar[bool] = ContextVar("with_gradients", default=False)
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Lend weights that require gradients: some code asks for them in its own backward."""
+    token = _with_gradients.set(True)
+    try:
+        yield
+    finally:
+        _with_gradients.reset(token)
+
 
 class LentWeights:
     """While entered, the model's slots hold fixed weights and fresh copies of its buffers.
 
     The same exchange as `torch.func.functional_call`, with the slots looked up once: for a
     deep network of small layers the look-up costs as much as the forward pass. Tensors that
-    are plain attributes count as buffers; buffers that view one memory go on doing so.
+    are plain attributes, or in lists, tuples and mappings, count as buffers; so does a weight
+    from the pass on that writes to it. Tensors that view one memory go on doing so.
 
     In forward mode the vectors of stock layers (biases, scales of norms) get a tangent of
     zeros. A missing one costs more: PyTorch asks its Python reference for the shape of every
@@ -39,108 +53,172 @@ class LentWeights:
     def __init__(
         self, modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
     ) -> None:
-        fixed: dict[int, Tensor] = {}
-        self._weights = [
-            (table, name, _once(fixed, name, own, dtype, device))
-            for table, name, own in _filled(m._parameters for m in modules)
-        ]
+        self._dtype, self._device = dtype, device
+        self._entered: list[tuple[list[Slot], list[tuple[Any, Any]]]] = []
+        stock = all_stock(modules)
         # Code of the user's own may take the root of a bias, where a zero times infinity is NaN.
-        layers = modules if all_stock(modules) else ()
+        layers = modules if stock else ()
         self._with_vectors = {id(m._parameters) for m in layers if type(m) in _WITH_VECTORS}
-        kept = list(_filled(m._buffers for m in modules))
+        weights = list(_filled(m._parameters for m in modules))
+        self._slots = [*weights, *_filled(m._buffers for m in modules)]
+        contents = Contents()
         for m in modules:
             table = vars(m)
-            kept += [(table, k, v) for k, v in own_attributes(m).items() if isinstance(v, Tensor)]
-        shared = _sharing([own for _, _, own in kept]) if len(kept) > 1 else {}
-        self._buffers = [(t, n, *shared.get(id(own), (own, None))) for t, n, own in kept]
-        for _, name, base, _ in self._buffers:
-            _once(fixed, name, base, dtype, device)
-        self._fixed = fixed
-        self._own: list[list[tuple[_Slots, str, Tensor | None]]] = []
+            for name, value in own_attributes(m).items():
+                if isinstance(value, Tensor):
+                    self._slots.append((table, name, value))
+                elif not stock and isinstance(value, CONTAINERS):
+                    contents.look(table, name, value)
+        self._slots += contents.slots
+        self._tuples, self._holders = contents.tuples, list(contents.holders.values())
+        self._owns: dict[int, tuple[str, Tensor]]
+        self._owns = {id(own): (str(name), own) for _, name, own in self._slots}
+        for _, name, own in self._tuples:
+            self._owns |= {id(t): (str(name), t) for t in tensors_in(own)}
+        of_weights = {id(own) for _, _, own in weights}
+        self._watched = set() if stock and not any(map(_rescales, modules)) else of_weights
+        self._copy(of_weights)
+
+    def _copy(self, weights: set[int]) -> None:
+        """Copy what the network owns, each memory once."""
+        self._fixed = {i: self._copied(i) for i in self._owns}
+        unchanging = weights - self._watched
+        together = overlapping(t for i, (_, t) in self._owns.items() if i not in unchanging)
+        self._aliases = [
+            Alias([self._owns[id(t)] for t in several], self._dtype, self._device)
+            for several in together
+        ]
+        for alias in self._aliases:
+            for t in alias.tensors:
+                del self._fixed[id(t)]
+        self._cloned = [i for i in self._fixed if i not in weights]
+        self._versions = {i: self._fixed[i]._version for i in self._watched & self._fixed.keys()}
+
+    def _copied(self, i: int) -> Tensor:
+        name, own = self._owns[i]
+        if is_lazy(own):
+            raise InputError(f"{name!r} has no shape yet (lazy layer): call the model once first")
+        if own.is_meta:
+            raise InputError(
+                f"{name!r} has no values (meta device): load the model's weights first"
+            )
+        dtype = self._dtype
+        if own.is_complex():
+            dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+        elif not own.is_floating_point():
+            dtype = own.dtype
+        return self._as(i, own.detach().to(device=self._device, dtype=dtype, copy=True))
+
+    def _as(self, i: int, t: Tensor) -> Tensor:
+        return t.as_subclass(_Lent) if i in self._watched and type(t) is Tensor else t
 
     def __enter__(self) -> None:
         # All that can fail comes before the first slot is touched.
-        lent = [*self._weights, *self._duals(), *self._copies()]
-        self._own.append([(slots, name, slots[name]) for slots, name, _ in lent])
+        lent = self._copies()
+        given = [(slots, name, lent[id(own)]) for slots, name, own in self._slots]
+        given += [(slots, name, replaced(own, lent)) for slots, name, own in self._tuples]
+        given += self._duals(lent)
+        before = [(slots, name, slots[name]) for slots, name, _ in given]
+        self._entered.append((before, [(holder, holder.copy()) for holder in self._holders]))
         try:
-            for slots, name, tensor in lent:
+            for slots, name, tensor in given:
                 slots[name] = tensor
         except BaseException:
             self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        for slots, name, tensor in self._own[-1]:
+        before, holders = self._entered[-1]
+        for holder, kept in holders:
+            refill(holder, kept)
+        for slots, name, tensor in before:
             slots[name] = tensor
-        self._own.pop()
+        self._entered.pop()
+        self._notice_writes()
 
     def put_back(self) -> None:
         """Leave whatever is still entered, as after an interrupt."""
-        while self._own:
+        while self._entered:
             self.__exit__()
 
-    def _duals(self) -> list[tuple[_Slots, str, Tensor]]:
+    def written_past(self) -> str:
+        """Name a tensor of the network's own that differs from its copy; empty where none does.
+
+        After a pass that is one which forward has reached by other ways than the attributes of
+        modules: an object or a global that views it.
+        """
+        for i, (name, own) in self._owns.items() if self._watched else ():
+            kept = self._fixed.get(i, own)
+            now = own.detach().to(kept)
+            if not torch.equal(now, kept) and bool(((now != kept) & (now == now)).any()):
+                return name
+        return ""
+
+    def _copies(self) -> dict[int, Tensor]:
+        """Return what stands in for each tensor in one pass."""
+        lent = dict(self._fixed)
+        for i in self._cloned:
+            lent[i] = self._as(i, lent[i].clone())
+        for alias in self._aliases:
+            views = zip(alias.tensors, alias.views(alias.base.clone()), strict=True)
+            lent |= {id(own): self._as(id(own), view) for own, view in views}
+        if _with_gradients.get():
+            for i in self._watched:
+                lent[i].requires_grad_(lent[i].is_floating_point() or lent[i].is_complex())
+        return lent
+
+    def _duals(self, lent: dict[int, Tensor]) -> list[Slot]:
         if forward_ad._current_level < 0:
             return []
         make_dual: Any = forward_ad.make_dual
         return [
             (slots, name, make_dual(t, torch.zeros_like(t)))
-            for slots, name, t in self._weights
-            if id(slots) in self._with_vectors and t.ndim == 1 and t.is_floating_point()
+            for slots, name, own in self._slots
+            if id(slots) in self._with_vectors
+            and (t := lent[id(own)]).ndim == 1
+            and t.is_floating_point()
         ]
 
-    def _copies(self) -> list[tuple[_Slots, str, Tensor]]:
-        copies: dict[int, Tensor] = {}
-        found = []
-        for slots, name, base, geometry in self._buffers:
-            if id(base) not in copies:
-                copies[id(base)] = self._fixed[id(base)].clone()
-            copy = copies[id(base)]
-            found.append((slots, name, copy if geometry is None else copy.as_strided(*geometry)))
-        return found
+    def _notice_writes(self) -> None:
+        """Make a weight that was written to anew, and give every pass a clone of it from now on.
+
+        What a pass has kept of the old one for its derivative stays as that pass left it.
+        """
+        for i in [i for i, v in self._versions.items() if self._fixed[i]._version != v]:
+            self._fixed[i] = self._copied(i)
+            self._cloned.append(i)
+            del self._versions[i]
 
 
-def _filled(tables: Iterable[Any]) -> Iterator[tuple[_Slots, str, Tensor]]:
+def _rescales(m: nn.Module) -> bool:
+    """Whether it is the one layer of PyTorch's own that writes to its weight."""
+    return isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.max_norm is not None
+
+
+def _filled(tables: Iterable[Any]) -> Iterator[Slot]:
     for table in tables:
         for name in table.keys():  # noqa: SIM118 - TorchScript's has no iterator
             if (own := table[name]) is not None:
                 yield table, name, own
 
 
-def _once(
-    fixed: dict[int, Tensor], name: str, own: Tensor, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Return the replacement of a tensor; those that are shared stay shared."""
-    if id(own) not in fixed:
-        fixed[id(own)] = _fixed(name, own, dtype, device)
-    return fixed[id(own)]
+class _Lent(Tensor):
+    """A weight for code of the user's own: passes for a parameter, and tells when it is written to.
 
+    Writes to the `data` of any other tensor are not counted, and setting that inside a function
+    transform crashes PyTorch.
+    """
 
-def _sharing(tensors: Sequence[Tensor]) -> dict[int, tuple[Tensor, _Geometry]]:
-    """For tensors that view one memory: all of it, and which part of it each is."""
-    owners: dict[tuple[int, torch.dtype], dict[int, Tensor]] = {}
-    for t in tensors:
-        plain = t.layout is torch.strided and not (t.is_conj() or t.is_neg())
-        if plain and not (t.is_meta or is_lazy(t)) and t.numel():
-            place = t.untyped_storage().data_ptr(), t.dtype
-            owners.setdefault(place, {})[id(t)] = t
-    found: dict[int, tuple[Tensor, _Geometry]] = {}
-    for together in owners.values():
-        if len(together) > 1:
-            one = next(iter(together.values())).detach()
-            whole = one.new_empty(0).set_(one.untyped_storage())
-            for i, t in together.items():
-                found[i] = whole, (t.shape, t.stride(), t.storage_offset())
-    return found
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
+    _is_param = True
 
+    @property
+    def data(self) -> Tensor:
+        """Itself, without a graph."""
+        return self.detach()
 
-def _fixed(name: str, t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    if is_lazy(t):
-        raise InputError(f"{name!r} has no shape yet (lazy layer): call the model once first")
-    if t.is_meta:
-        raise InputError(f"{name!r} has no values (meta device): load the model's weights first")
-    if t.is_complex():
-        dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-    elif not t.is_floating_point():
-        dtype = t.dtype
-    return t.detach().to(device=device, dtype=dtype, copy=True)
+    @data.setter
+    def data(self, values: Tensor) -> None:
+        if values.shape != self.shape:
+            raise RuntimeError(f"data of shape {tuple(values.shape)} set for {tuple(self.shape)}")
+        self.detach().copy_(values.detach())

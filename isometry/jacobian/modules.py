@@ -16,8 +16,8 @@ from torch import nn
 from isometry.errors import InputError
 
 _TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
-MAPPINGS = [k for k, v in vars(nn.Module()).items() if isinstance(v, dict)]  # and its tables
-# Layers whose forward is one known operation: it keeps, draws and switches nothing.
+# Layers whose forward is one known operation: it keeps, draws and switches nothing. Without
+# Mish, whose backward PyTorch does not batch.
 _PLAIN = {
     *(nn.Sequential, nn.Identity, nn.Flatten, nn.Unflatten, nn.Linear),
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
@@ -25,10 +25,10 @@ _PLAIN = {
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU),
-    *(nn.Mish, nn.Tanh, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign),
+    *(nn.Tanh, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign),
     *(nn.Softmax, nn.LogSoftmax),
 }
-_CONTAINERS = (list, tuple, dict)
+_ATOMS = {int, float, bool, str, type(None)}  # nothing is inside
 _FARTHEST = 4  # containers and closures between a function and its modules
 _MOST = 1000  # items looked at in one container, which may be a data set
 
@@ -78,8 +78,7 @@ def own_attributes(module: nn.Module) -> dict[str, object]:
     """Return what a module keeps as plain attributes, beside PyTorch's own tables."""
     if isinstance(module, torch.jit.ScriptModule):
         return {}
-    table = vars(module)
-    return {name: table[name] for name in table.keys() - _TABLES}
+    return {name: value for name, value in vars(module).items() if name not in _TABLES}
 
 
 def all_plain(modules: Sequence[nn.Module]) -> bool:
@@ -90,6 +89,8 @@ def all_plain(modules: Sequence[nn.Module]) -> bool:
 
 def all_stock(modules: Sequence[nn.Module]) -> bool:
     """Whether no code runs in the modules but PyTorch's own."""
+    if all_plain(modules):
+        return True
     kinds = set(map(type, modules))
     if not all(k.__module__.startswith("torch.nn.modules.") for k in kinds):
         return False
@@ -136,7 +137,7 @@ def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
         if isinstance(part, nn.Module):
             found[part] = None
             depth = -1
-        pending += [(inner, depth + 1) for inner in _parts(part) if inner is not None]
+        pending += [(inner, depth + 1) for inner in _parts(part) if type(inner) not in _ATOMS]
     return tuple(found)
 
 
@@ -144,9 +145,7 @@ def _parts(whole: object) -> Iterable[object]:
     if isinstance(whole, nn.Module):
         if isinstance(whole, torch.jit.ScriptModule):
             return whole.children()
-        own = own_attributes(whole).values()
-        kept = [v for v in own if isinstance(v, _CONTAINERS) or hasattr(v, "__dict__")]
-        return [*whole._modules.values(), *kept]
+        return [*whole._modules.values(), *own_attributes(whole).values()]
     if isinstance(whole, dict):
         return list(itertools.islice(whole.values(), _MOST))
     if isinstance(whole, (list, tuple, set)):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.jacobian.arguments import all_finite
 from isometry.jacobian.attention import AttentionTables
 from isometry.jacobian.context import differentiating
 from isometry.jacobian.culprit import where_not_finite
@@ -25,8 +26,11 @@ from isometry.jacobian.products import Products, first_line, memory_errors
 from isometry.jacobian.routes import (
     FORWARD,
     REVERSE,
+    BatchedGradient,
     CentralDifference,
+    GraphPullback,
     Ladder,
+    Pullback,
     Route,
 )
 from isometry.jacobian.routes.double_pullback import any_cotangent
@@ -152,17 +156,17 @@ class Jacobian:
         self._largest: int | None = None
         self._check = None if self_check else _UNCHECKED
         y = self._prepare(dtype)
-        if not torch.isfinite(y).all():
+        if y.numel() == 0:
+            raise InputError(
+                f"the output has no elements: its shape is {tuple(y.shape)}, expected at least "
+                "one; return what is to be measured, or name it with --output (output=...)"
+            )
+        if not all_finite(y):
             raise MeasurementError(
                 weights_not_finite(self.network.model)
                 or f"the output is not finite at this input ({count_bad(y)} of {y.numel()} "
                 f"values){self.where_not_finite()}: look for overflow, or a division or logarithm "
                 "at zero, or try another input"
-            )
-        if y.numel() == 0:
-            raise InputError(
-                f"the output has no elements: its shape is {tuple(y.shape)}, expected at least "
-                "one; return what is to be measured, or name it with --output (output=...)"
             )
         self.dtype = self.x.dtype
         self.output_shape = y.shape
@@ -221,7 +225,7 @@ class Jacobian:
         MeasurementError
             If automatic differentiation fails, or its result fails the self-check.
         """
-        budget = self._checked_budget(memory)
+        budget = self.reserve_dense(memory)
         self._ensure_verified()
         with self.session() as s, memory_errors(f"the dense Jacobian of {self.shape}"):
             if self._by_rows(s):
@@ -231,6 +235,27 @@ class Jacobian:
                     if not self.reverse.exhausted:
                         raise
             return self._columns(s, budget, progress)
+
+    def reserve_dense(self, memory: int | None = None) -> int:
+        """Return the bytes that are left beside J itself and the workspace of its SVD.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If these would not fit.
+        """
+        budget = self._budget() if memory is None else memory
+        m, n = self.shape
+        # J itself and the copy that the singular value routine overwrites.
+        needed = 2 * m * n * self.x.element_size()
+        if needed > budget:
+            raise MemoryBudgetError(
+                f"the dense Jacobian is {m} x {n} in {_name(self.dtype)} and needs "
+                f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
+                "smaller input, measure a part of it (--start, --stop, --output, --at), "
+                f"{way_out(needed, self.device)}"
+            )
+        return budget - needed
 
     def _rows(self, s: Products, budget: int, progress: Progress | None) -> Tensor:
         m, n = self.shape
@@ -267,7 +292,7 @@ class Jacobian:
             def on_array(v: Any) -> Any:
                 if np.iscomplexobj(v):
                     return on_array(v.real) + 1j * on_array(v.imag)
-                return product(torch.as_tensor(v)).cpu().numpy()
+                return product(torch.as_tensor(v, device="cpu")).cpu().numpy()
 
             return on_array
 
@@ -278,7 +303,7 @@ class Jacobian:
             rmatvec=lambda u: backward(u.reshape(-1)),
             matmat=forward,
             rmatmat=backward,
-            dtype=torch.empty(0, dtype=self.dtype).numpy().dtype,
+            dtype=torch.empty(0, dtype=self.dtype, device="cpu").numpy().dtype,
         )
 
     def verify(self, *, seed: int = 0) -> SelfCheck:
@@ -310,6 +335,15 @@ class Jacobian:
         with self.network.held_still(self.device):
             yield Products(self, self.x, self._made) if at is None else Products(self, at, {})
 
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """Return x and f(x), joined by the autograd graph of one forward pass."""
+        made = self._made.get(self.reverse.route)
+        if isinstance(made, BatchedGradient):
+            return made.graph
+        x = self.x.detach().requires_grad_()
+        with self.session():
+            return x, call(self.f, x)
+
     def _ensure_verified(self) -> None:
         check = self._check or self.verify()
         if not check.passed:
@@ -322,7 +356,7 @@ class Jacobian:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
         own = _dtype_of(self.network.model, self.network.arguments.chosen)
         self._notes += self.network.changes(self.device)
-        self._reserve_attention(own, torch.empty(0, dtype=wanted).element_size())
+        self._reserve_attention(own, wanted.itemsize)
         with self.network.held_still(self.device) as changed:
             try:
                 y = self._linearise(wanted)
@@ -338,6 +372,8 @@ class Jacobian:
                     f"({failure})"
                 )
             self._notes += changed
+            if self._check is None:
+                self.network.refuse_writes(self.f)
         if own in (torch.float16, torch.bfloat16) and self.x.dtype != own:
             self._notes.append(f"measured in {_name(self.x.dtype)}, with weights of {_name(own)}")
         if name := self.network.output_name:
@@ -352,6 +388,8 @@ class Jacobian:
     def _reserve_attention(self, own: torch.dtype, itemsize: int) -> None:
         """Look before leaping: on the plain kernel attention takes positions² memory a head."""
         self._attention = AttentionTables(self.network, own, self.device)
+        if not self._attention.elements:
+            return
         needed = self._attention.fixed(itemsize) + self._attention.per_vector(itemsize)
         budget = self._budget()
         if needed > budget:
@@ -369,10 +407,12 @@ class Jacobian:
     def _linearise(self, dtype: torch.dtype) -> Tensor:
         """Set f, x and the first reverse route that can be made; return f(x)."""
         self.f, self.x = self.network.function(dtype, self.device)
-        self.stock = self.network.is_stock()
+        plain = self.network.is_plain()
+        self.stock = plain or self.network.is_stock()
         while True:
+            route = self.reverse.route
             try:
-                made = self.reverse.route(self.f, self.x)
+                made = (GraphPullback if plain and route is Pullback else route)(self.f, self.x)
             except Exception as e:  # whatever PyTorch raises where a route does not apply
                 # When the network does not even run, its own complaint is the answer.
                 with torch.no_grad():
@@ -381,22 +421,8 @@ class Jacobian:
                     self._made: dict[type[Route], Route] = {}
                     return y
             else:
-                self._made = {type(made): made}
+                self._made = {route: made}
                 return made.y.detach()
-
-    def _checked_budget(self, memory: int | None) -> int:
-        budget = self._budget() if memory is None else memory
-        m, n = self.shape
-        # J itself and the copy that the singular value routine overwrites.
-        needed = 2 * m * n * self.x.element_size()
-        if needed > budget:
-            raise MemoryBudgetError(
-                f"the dense Jacobian is {m} x {n} in {_name(self.dtype)} and needs "
-                f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
-                "smaller input, measure a part of it (--start, --stop, --output, --at), "
-                f"{way_out(needed, self.device)}"
-            )
-        return budget - needed
 
     def _chunked(self, s: Products, route: Callable[[Tensor], Tensor], block: Tensor) -> Tensor:
         width = self._block_width(s, self._budget(), len(block))
@@ -472,7 +498,7 @@ def _blocks(
     for start in range(0, total, width):
         k = min(width, total - start)
         basis = torch.zeros(k, total, dtype=like.dtype, device=like.device)
-        basis[:, start : start + k].fill_diagonal_(1)
+        basis.diagonal(start).fill_(1)
         yield start, route(basis.reshape(k, *shape))
 
 

@@ -73,7 +73,7 @@ class Products:
                 given = block if self._jacobian.stock else block.clone()
                 with self._lending():
                     return self._made[route](given).detach()
-            except Exception as e:  # whatever PyTorch raises where a route does not apply
+            except (Exception, SystemExit) as e:  # whatever is raised where it does not apply
                 reason = first_line(e.__cause__ or e)
                 if out_of_memory(e):
                     raise MemoryBudgetError(
@@ -91,6 +91,8 @@ class Products:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, cut where it is long."""
+    if isinstance(error, SystemExit):
+        return "the network called sys.exit"
     text = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 

@@ -44,9 +44,6 @@ class Section:
         entered: list[Tensor] = []
         calls: list[str] = []
 
-        def counting(name: str) -> _Hook:
-            return lambda *_: calls.append(name)
-
         def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             entered.extend(v.clone() for v in (*args, *kwargs.values()) if _floating(v))
 
@@ -54,15 +51,15 @@ class Section:
             entered.extend(v.clone() for v in (out,) if _floating(v))
 
         with ExitStack() as hooks:
-            for name, module in self._ends():
-                hooks.enter_context(_removed(module.register_forward_pre_hook(counting(name))))
+            for handle in self._noting(calls):
+                hooks.enter_context(_removed(handle))
             if self.start:
                 hooks.enter_context(
                     self._at(self.start[1], catch if self.embedding_call is None else catch_output)
                 )
             arguments.call(model, None)
-        for name, _ in self._ends() if self.embedding_call is None else ():
-            _refuse_unless_once(name, calls.count(name) // (1 + (self.start == self.stop)))
+        if self.embedding_call is None:
+            self._refuse_odd_order(calls)
         if not self.start:
             return arguments.chosen
         if not entered:
@@ -96,19 +93,36 @@ class Section:
             except _Reached:
                 return left[0]
 
-    def _ends(self) -> list[tuple[str, nn.Module]]:
-        return [end for end in (self.start, self.stop) if end]
+    def _noting(self, calls: list[str]) -> Iterator[Any]:
+        """Note each time that the first layer begins and the last one ends."""
+
+        def noting(name: str) -> _Hook:
+            return lambda *_: calls.append(name)
+
+        if self.start:
+            yield self.start[1].register_forward_pre_hook(noting(self.start[0]))
+        if self.stop:
+            yield self.stop[1].register_forward_hook(noting(self.stop[0]))
+
+    def _refuse_odd_order(self, calls: list[str]) -> None:
+        names = [end[0] for end in (self.start, self.stop) if end]
+        for name in names:
+            times = calls.count(name) // names.count(name)
+            if times != 1:
+                ran = f"runs {times} times" if times else "never runs"
+                raise InputError(
+                    f"the layer {name!r} {ran} in one forward pass: name one that runs once"
+                )
+        if calls != names:
+            raise InputError(
+                f"the layer {names[1]!r} has run before {names[0]!r} begins: give --start (start=) "
+                "the earlier of the two and --stop (stop=) the later"
+            )
 
     def _at(self, module: nn.Module, hook: _Hook) -> AbstractContextManager[None]:
         if self.embedding_call is not None:
             return _removed(module.register_forward_hook(hook))
         return _removed(module.register_forward_pre_hook(hook, with_kwargs=True))
-
-
-def _refuse_unless_once(name: str, calls: int) -> None:
-    if calls != 1:
-        times = f"runs {calls} times" if calls else "never runs"
-        raise InputError(f"the layer {name!r} {times} in one forward pass: name one that runs once")
 
 
 def from_embedding(

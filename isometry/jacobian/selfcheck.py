@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Steps of the central difference, relative to the input: a network may bend on any scale.
 _STEPS = tuple(10.0**-k for k in (6, 5, 7, 4, 8, 3, 9, 2, 10, 1, 11, 12, 13))
 _ROUNDING = 20.0  # rounding noise of one forward pass, in units of eps times the output
+_NOTHING = 1e3  # of what moves the output less than by rounding, in units of eps
 _LARGE = 1e3  # of a cotangent; lower precision may have no room for it
 _ENOUGH_STEPS = 6  # that agree loosely, where none agrees closely
 _TOSSES = 10  # forward passes that must agree where random numbers are drawn
@@ -70,7 +71,7 @@ def self_check(
     failures = []
     suspect = ""
     if any(e is not None and not e <= tolerance for e in (adjoint, against_dense)):
-        failures.append("ISO302")
+        failures.append("ISO307" if _lost(jacobian, vectors, jv, jtu) else "ISO302")
         suspect = "reverse"
     if disagrees and not kink:
         failures.append("ISO303")
@@ -162,7 +163,7 @@ def _loop_error(s: Products, vectors: _Vectors, jtu: Tensor | None) -> float | N
         return None
     try:
         alone = s.loop(vectors.u[-1:])
-    except Exception:  # whatever PyTorch raises where this route does not apply
+    except (Exception, SystemExit):  # whatever is raised where this route does not apply
         return None
     return _distance(jtu[-1:], alone)
 
@@ -175,6 +176,19 @@ def _adjoint_error(vectors: _Vectors, jv: Tensor | None, jtu: Tensor | None) -> 
         gap = (torch.sum(u * push) - torch.sum(pull * v)).abs()
         errors.append(_ratio(gap, _norm(push) * _norm(u) / u.numel() ** 0.5))
     return max(errors)
+
+
+def _lost(jacobian: Jacobian, vectors: _Vectors, jv: Tensor | None, jtu: Tensor | None) -> bool:
+    """Whether products are no more than rounding, as of a saturated softmax.
+
+    So they are where a step as long as x moves f(x) by less than it rounds.
+    """
+    pairs = ((jv, vectors.v), (jtu, vectors.u))
+    gain = max(float(_norm(p) / _norm(v)) for p, v in pairs if p is not None)
+    with jacobian.session() as s:
+        size = float(_norm(call(s.f, s.x).detach()))
+    step = _scale(jacobian.x) * math.sqrt(jacobian.x.numel())
+    return gain * step <= _NOTHING * torch.finfo(jacobian.dtype).eps * size
 
 
 def _dense_error(
@@ -268,13 +282,13 @@ def _difference_error(
     return (best, True) if settled <= coarse else (None, False)
 
 
-def _told(slope: Tensor, hopeless: Tensor, coarse: float, level: Tensor | float = 0.0) -> Tensor:
+def _told(slope: Tensor, hopeless: Tensor, coarse: float, level: Tensor) -> Tensor:
     """Return which components a difference can tell about: not those too large to show a slope.
 
     The same at every step, or a step that tells little would acquit the rest.
     """
     finite = torch.isfinite(slope)
-    level = torch.maximum(torch.as_tensor(level).to(slope), _norm(torch.where(finite, slope, 0)))
+    level = torch.maximum(level, _norm(torch.where(finite, slope, 0)))
     return finite & (hopeless <= coarse * level)
 
 

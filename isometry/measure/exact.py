@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from isometry.errors import MeasurementError
 from isometry.jacobian.bottleneck import Bottleneck, bottleneck
 from isometry.jacobian.operator import Jacobian
 from isometry.jacobian.selfcheck import refuse_not_finite
+from isometry.measure.ranks import Ranks
 from isometry.spectrum import Spectrum
 
 # Entries between these need no scaling before their singular values are taken, in float32 too.
@@ -70,8 +72,9 @@ def exact(
     MeasurementError
         If J is not finite, or identically zero.
     """
-    with jacobian.session():  # one context for all that follows: small networks feel it
-        dense = jacobian.dense(memory=memory, progress=progress)
+    # One context for all that follows: small networks feel it.
+    with jacobian.network.held_still(jacobian.device):
+        dense = _dense(jacobian, memory, progress)
         values = _singular_values(jacobian, dense)
         floor = max(jacobian.shape) ** 0.5 * float(torch.finfo(dense.dtype).eps) * values[0]
         # Full rank in the numbers needs no proof from the structure.
@@ -91,6 +94,26 @@ def exact(
         method="exact",
     )
     return Measurement(spectrum, dense, caps)
+
+
+def _dense(
+    jacobian: Jacobian, memory: int | None, progress: Callable[[float], None] | None
+) -> torch.Tensor:
+    """J, of which every rank computes its share of the rows, or of the columns."""
+    ranks = Ranks()
+    if ranks.size == 1:
+        return jacobian.dense(memory=memory, progress=progress)
+    jacobian.reserve_dense(memory)
+    m, n = jacobian.shape
+    product = jacobian.T if m <= n else jacobian
+
+    def part(rows: slice) -> torch.Tensor:
+        basis = torch.zeros(min(m, n), rows.stop - rows.start, dtype=jacobian.dtype)
+        basis.diagonal(-rows.start).fill_(1)
+        return (product @ basis).T
+
+    whole = torch.cat(ranks.deal([partial(part, rows) for rows in ranks.slices(min(m, n))]))
+    return whole if m <= n else whole.T
 
 
 def _singular_values(jacobian: Jacobian, dense: torch.Tensor) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def uncertainty(parts: Sequence[Quadrature], spectrum: Spectrum) -> Uncertainty:
     low, high = probes.ends
     grid = np.linspace(low, high, _POINTS)
     band = [probes.half_width(partial(_above, at)) for at in grid]
-    cdf = spectrum.cdf(np.exp(grid))
+    cdf = np.minimum(spectrum.cdf(np.exp(grid)), 1.0)  # sums of weights may end above
     return Uncertainty(
         confidence=_CONFIDENCE,
         probes=sum(r.probes for r in parts[0].runs),

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from isometry.errors import IsometryError, MeasurementError
 
@@ -62,18 +61,6 @@ class Ranks:
         """Divide `total` rows among the ranks, as evenly as may be."""
         ends = [total * i // self.size for i in range(self.size + 1)]
         return [slice(a, b) for a, b in pairwise(ends)]
-
-    def gather(self, mine: Tensor) -> Tensor:
-        """Put the slices of all ranks below each other."""
-        if self.size == 1:
-            return mine
-        sizes: list[Any] = [None] * self.size
-        _together(lambda: dist.all_gather_object(sizes, len(mine)))
-        padded = torch.zeros(max(sizes), *mine.shape[1:], dtype=mine.dtype, device=mine.device)
-        padded[: len(mine)] = mine
-        parts = [torch.empty_like(padded) for _ in sizes]
-        _together(lambda: dist.all_gather(parts, padded))
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 def _together(collective: Callable[[], object]) -> None:

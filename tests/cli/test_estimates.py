@@ -73,8 +73,9 @@ def test_a_report_says_how_it_was_estimated_and_how_sure_it_is(isometry, factory
 
 
 def test_the_interval_holds_what_the_exact_method_finds(isometry, factory, place):
-    isometry("analyze", *factory, *QUADRATURE, "--json", "q.json")
-    isometry("analyze", *factory, "--method", "exact", "--json", "e.json")
+    wide = ("analyze", *factory, "--kwargs", '{"width": 256}')
+    isometry(*wide, *QUADRATURE, "--json", "q.json")
+    isometry(*wide, "--method", "exact", "--json", "e.json")
     estimate, exact = read(place / "q.json")["uncertainty"], read(place / "e.json")
     assert exact["uncertainty"] is None
     for name, value in (("score", exact["score"]["value"]), ("gain", exact["score"]["gain"])):

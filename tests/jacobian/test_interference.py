@@ -269,3 +269,43 @@ def test_an_input_inside_vmap_is_refused():
     model = nn.Linear(3, 3)
     with pytest.raises(InputError, match=r"inside torch\.vmap"):
         torch.func.vmap(lambda z: Jacobian(model, z[None]).dense())(torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("slope", [40, 100])
+def test_a_derivative_that_is_only_rounding_is_called_zero(slope):
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    check = Jacobian(lambda x: torch.softmax(slope * x, -1), x).verify()
+    assert check.adjoint_error > 1e-3  # rounding has no adjoint
+    assert check.failures == ("ISO307",)
+
+
+def test_small_but_wrong_is_not_called_zero():
+    wrong = in_place(lambda g: 2 * g)
+    check = Jacobian(lambda x: 1e-6 * wrong(x) + 1, torch.zeros(1, 3).double()).verify()
+    assert check.failures
+    assert "ISO307" not in check.failures
+
+
+class Leaving(Function):
+    """Ends the program where it is differentiated by plain autograd."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, g):
+        if torch._C._functorch.peek_interpreter_stack() is None:
+            sys.exit(3)
+        return 2 * g
+
+
+def test_a_backward_that_ends_the_program_does_not():
+    check = Jacobian(Leaving.apply, torch.randn(1, 3)).verify()
+    assert check.loop_error is None

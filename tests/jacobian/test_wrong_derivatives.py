@@ -10,6 +10,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.func import jacfwd, jacrev, jvp, linearize, vjp
 
@@ -298,6 +299,42 @@ def test_s8_a_layer_whose_own_backward_is_wrong_is_refused(size, central_differe
     assert_still_wrong("S8", by_pytorch, truth.T @ u)
     with pytest.raises(MeasurementError, match=r"self-check failed.*ISO303"):
         Jacobian(net, x).dense()
+
+
+# ------------------------------------------------------------------ S9
+
+
+@pytest.fixture(params=[F.layer_norm, F.instance_norm, F.batch_norm, F.group_norm])
+def slope(request):
+    """(J w of a norm as a function of x, x, whether its derivative is wrong)."""
+    norm = {
+        F.layer_norm: lambda x: F.layer_norm(x, (6,)),
+        F.batch_norm: lambda x: F.batch_norm(x, None, None, training=True),
+        F.group_norm: lambda x: F.group_norm(x, 2),
+    }.get(request.param, request.param)
+    shape = (1, 2, 6) if request.param is F.instance_norm else (2, 6)
+    w = random(*shape)
+    return lambda x: jvp(norm, (x,), (w,))[1], random(*shape), request.param is not F.group_norm
+
+
+def test_s9_the_derivative_of_a_forward_product_misses_a_term(slope, central_differences):
+    f, x, wrong = slope
+    truth = central_differences(f, x)
+    for route in (jacrev, jacfwd):
+        found = route(f)(x).reshape(truth.shape)
+        if wrong:
+            assert_still_wrong("S9", found, truth)
+        else:
+            assert relative(found, truth) < 1e-6
+
+
+def test_s9_isometry_refuses(slope):
+    f, x, wrong = slope
+    if wrong:
+        with pytest.raises(MeasurementError, match=r"self-check failed.*ISO303"):
+            Jacobian(f, x).dense()
+    else:
+        assert Jacobian(f, x).verify().passed
 
 
 def test_forward_and_reverse_agree_where_nothing_is_wrong(central_differences):

@@ -12,13 +12,20 @@ from isometry.jacobian.routes.batched_gradient import BatchedGradient
 from isometry.jacobian.routes.central_difference import CentralDifference
 from isometry.jacobian.routes.double_gradient import DoubleGradient
 from isometry.jacobian.routes.double_pullback import DoublePullback
+from isometry.jacobian.routes.graph_pullback import GraphPullback
 from isometry.jacobian.routes.ladder import Ladder
 from isometry.jacobian.routes.looped_gradient import LoopedGradient
 from isometry.jacobian.routes.pullback import Pullback
 from isometry.jacobian.routes.pushforward import Pushforward
 from isometry.jacobian.routes.route import Route
+from isometry.jacobian.routes.weighted_gradient import WeightedGradient
 
-REVERSE: tuple[type[Route], ...] = (Pullback, BatchedGradient, LoopedGradient)
+REVERSE: tuple[type[Route], ...] = (
+    Pullback,
+    BatchedGradient,
+    LoopedGradient,
+    WeightedGradient,
+)
 FORWARD: tuple[type[Route], ...] = (
     Pushforward,
     DoublePullback,
@@ -33,9 +40,11 @@ __all__ = [
     "CentralDifference",
     "DoubleGradient",
     "DoublePullback",
+    "GraphPullback",
     "Ladder",
     "LoopedGradient",
     "Pullback",
     "Pushforward",
     "Route",
+    "WeightedGradient",
 ]

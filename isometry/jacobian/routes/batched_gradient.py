@@ -28,6 +28,11 @@ class BatchedGradient(Route):
             self._y = call(f, self._x)
         self.y = self._y.detach()
 
+    @property
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """Return x and f(x), joined by the graph of the forward pass."""
+        return self._x, self._y
+
     def __call__(self, u: Tensor) -> Tensor:
         """Return UᵀJ."""
         return gradient(self._y, self._x, u, batched=True)
@@ -35,13 +40,12 @@ class BatchedGradient(Route):
 
 def gradient(y: Tensor, x: Tensor, u: Tensor, *, batched: bool) -> Tensor:
     """Return the gradient of ⟨u, y⟩ by x, zero where y does not depend on it."""
-    zero = x.new_zeros((*u.shape[: 1 if batched else 0], *x.shape))
-    if not y.requires_grad:
-        return zero
-    found = torch.autograd.grad(
-        y, x, u, retain_graph=True, allow_unused=True, is_grads_batched=batched
-    )[0]
-    return zero if found is None else found
+    found = None
+    if y.requires_grad:
+        found = torch.autograd.grad(
+            y, x, u, retain_graph=True, allow_unused=True, is_grads_batched=batched
+        )[0]
+    return x.new_zeros((*u.shape[: int(batched)], *x.shape)) if found is None else found
 
 
 def _contiguous(g: Tensor) -> Tensor:

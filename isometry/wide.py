@@ -26,11 +26,13 @@ from isometry.meanfield import (
     residual_profile,
     slope_law,
 )
+from isometry.meanfield.representatives import representatives
 
 Array = NDArray[np.float64]
 Ensemble = Literal["gaussian", "orthogonal"]
 
-_LARGEST = 1e100  # of a scale: its square is a number still
+_SMALLEST, _LARGEST = 1e-100, 1e100  # of scales: their squares are numbers still
+_DEEPEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class WideNetwork:
     N(0, σ_b²). A matrix that widens, n_out > n_in, is scaled by √(n_out / n_in) where it is
     orthogonal, so that both ensembles give every unit the same variance.
 
-    With `residual` = (a, b) a layer is x^l = a x^{l-1} + b W^l φ(x^{l-1}) instead.
+    With `residual` = (a, b) a layer is x^l = a x^{l-1} + b (W^l φ(x^{l-1}) + b^l) instead; a = 0
+    leaves a plain chain, b = 0 the input times a^L.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ class WideNetwork:
     weights
         "gaussian" or "orthogonal".
     depth
-        L >= 1.
+        L from 1 to 100,000.
     sigma_w, sigma_b
         Standard deviations of weights (times √n_in) and biases.
     input_variance
@@ -94,9 +97,16 @@ class WideNetwork:
         object.__setattr__(self, "activation", activation(self.activation))
         if self.weights not in get_args(Ensemble):
             raise TheoryError(f'weights is {self.weights!r}; expected "gaussian" or "orthogonal"')
-        object.__setattr__(self, "depth", whole("the depth", self.depth, 1))
         widths = tuple(whole("a width", n, 1) for n in self.widths)
         object.__setattr__(self, "widths", widths)
+        if len(widths) == 1:
+            raise TheoryError(f"widths are {widths}; expected two or more, the input's first")
+        object.__setattr__(self, "depth", whole("the depth", self.depth, 1))
+        if self.depth > _DEEPEST:
+            raise TheoryError(
+                f"the depth is {self.depth}; expected at most {_DEEPEST:,}: the limit of infinite "
+                "width says little of networks that are deeper than they are wide"
+            )
         if widths and len(widths) != self.depth + 1:
             raise TheoryError(
                 f"{len(widths)} widths make {len(widths) - 1} layers, and the depth is "
@@ -108,19 +118,22 @@ class WideNetwork:
             value = getattr(self, label)
             if value is None and label == "input_variance":
                 continue
-            number = finite(label, value)
-            if number < 0 or (number == 0 and label != "sigma_b") or number > _LARGEST:
-                least = "at least 0" if label == "sigma_b" else "positive"
-                raise TheoryError(f"{label} is {value!r}; expected {least}, up to {_LARGEST:g}")
+            least = 0.0 if label == "sigma_b" else _SMALLEST
+            if not least <= finite(label, value) <= _LARGEST:
+                raise TheoryError(
+                    f"{label} is {value!r}; expected a number from {least:g} to {_LARGEST:g}"
+                )
 
     def _check_residual(self) -> None:
         try:
             a, b = (finite("a scale of a skip", scale) for scale in self.residual or ())
         except (TypeError, ValueError) as e:
             raise TheoryError(
-                f"residual is {self.residual!r}; expected two numbers, skip and branch"
+                f"residual is {self.residual!r}; expected two finite numbers, skip and branch"
             ) from e
         object.__setattr__(self, "residual", (a, b))
+        if a == b == 0.0:
+            raise TheoryError("both scales of residual are 0: such a layer forgets its input")
         if len(set(self.widths)) > 1:
             raise TheoryError("skips join layers of one width; expected equal widths")
 
@@ -151,8 +164,9 @@ class WideNetwork:
     def law(self) -> Law:
         """Limiting law of the singular values of J."""
         widens = bool(self.widths) and self.widths[1] > self.widths[0]
-        if self.depth == 1 and self.weights == "orthogonal" and not (self.residual or widens):
-            return self._single_layer()
+        skip, branch = self._scales
+        if self.depth == 1 and self.weights == "orthogonal" and not (skip or widens) and branch:
+            return self._single_layer(branch)
         return free_product(self._factors(), name=self.name)
 
     @property
@@ -211,37 +225,53 @@ class WideNetwork:
         )
         return np.concatenate([[first], profile.q])
 
-    def _single_layer(self) -> Law:
+    @property
+    def _scales(self) -> tuple[float, float]:
+        """(a, b); (0, 1) of a plain chain."""
+        return self.residual or (0.0, 1.0)
+
+    def _single_layer(self, scale: float) -> Law:
         root, derivative = math.sqrt(float(self.q[0])), self._phi.derivative
         breaks = [k / root for k in self._phi.kinks] if root else []
-        return PushforwardLaw(
-            lambda z: np.abs(self.sigma_w * derivative(root * z)), breaks, self.name
-        )
+        scale *= self.sigma_w
+        return PushforwardLaw(lambda z: np.abs(scale * derivative(root * z)), breaks, self.name)
 
     def _factors(self) -> list[tuple[Factor, int]]:
         """Factors with their powers; layers of one variance and one shape make one power."""
-        n = self.widths or (1,) * (self.depth + 1)
+        n = np.array(self.widths or (1,) * (self.depth + 1), dtype=float)
+        shapes = np.column_stack([n[1:], n[:-1]])
+        q = np.empty(self.depth)
+        for shape in np.unique(shapes, axis=0):
+            alike = np.all(shapes == shape, axis=1)
+            q[alike] = self._shared(self.q[alike])
+        laws = {variance: slope_law(self._phi, variance) for variance in set(q.tolist())}
         found: list[tuple[Factor, int]] = []
-        for (rows, columns, q), same in groupby(zip(n[1:], n, self._rounded_q(), strict=False)):
-            values, shares = slope_law(self._phi, q)
+        layers = zip(*shapes.T.tolist(), q.tolist(), strict=True)
+        for (rows, columns, variance), same in groupby(layers):
             times = len(list(same))
-            found += [(factor, times) for factor in self._layer(rows, columns, values, shares)]
+            found += [(factor, times) for factor in self._layer(rows, columns, *laws[variance])]
         return found
 
-    def _layer(self, rows: int, columns: int, slopes: Array, shares: Array) -> list[Factor]:
+    def _layer(self, rows: float, columns: float, slopes: Array, shares: Array) -> list[Factor]:
         """One layer's factors, in the order in which they act; `slopes` are those of φ′²."""
-        if self.residual is not None:
-            a, b = self.residual
-            kind, variance = self.weights, self.sigma_w**2
-            return [Residual(a, b, slopes, shares, kind, variance)]
+        skip, branch = self._scales
+        if branch == 0.0:
+            return [Isometry(rows, columns, scale=abs(skip))]
+        if skip != 0.0:
+            return [Residual(skip, branch, slopes, shares, self.weights, self.sigma_w**2)]
+        scale = self.sigma_w * abs(branch)
         if self.weights == "gaussian":
-            weight: Factor = Gaussian(rows, columns, self.sigma_w**2)
+            weight: Factor = Gaussian(rows, columns, scale**2)
         else:
-            weight = Isometry(rows, columns, scale=self.sigma_w * max(1.0, rows / columns) ** 0.5)
+            weight = Isometry(rows, columns, scale=scale * max(1.0, rows / columns) ** 0.5)
         return [weight, Diagonal(slopes, shares, rows)]
 
-    def _rounded_q(self) -> list[float]:
-        """Variances rounded to where slopes have one law: a chain that settles is a power."""
+    def _shared(self, q: Array) -> Array:
+        """Variances of layers of one shape, few of them different."""
         if self._phi.homogeneous is not None:
-            return [1.0] * self.depth
-        return [float(f"{q:.9e}") for q in self.q]
+            return np.ones(q.size)  # slopes have one law at every variance
+        if self._phi.slopes is not None:  # closed forms: only settled layers need be alike
+            return np.array([float(f"{variance:.9e}") for variance in q])
+        if np.all(q == q[0]):
+            return q
+        return representatives(self._phi, q, 1.0 if self.weights == "gaussian" else 0.0)

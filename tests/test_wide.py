@@ -79,6 +79,66 @@ def test_a_residual_network_spreads_by_its_branches_alone():
     assert network.point is None
 
 
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_without_a_skip_a_residual_network_is_a_chain(weights, depth):
+    chain = WideNetwork("tanh", weights, depth, 1.5, 0.3)
+    residual = WideNetwork(
+        "tanh", weights, depth, 3.0, 0.6, input_variance=chain.q[0], residual=(0.0, -0.5)
+    )
+    assert residual.q == pytest.approx(chain.q)
+    x = np.linspace(-4, 1, 20)
+    assert residual.law.cdf(x) == pytest.approx(chain.law.cdf(x), abs=1e-9)
+    assert residual.law.score == pytest.approx(chain.law.score, rel=1e-9)
+
+
+def test_without_a_branch_a_residual_network_scales():
+    (atom,) = WideNetwork("gelu", "gaussian", 3, 1.0, residual=(-0.5, 0.0)).law.atoms
+    assert (atom.sigma, atom.mass) == (pytest.approx(0.125), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize(
+    ("name", "sigma_w", "start", "residual"),
+    [
+        ("tanh", 1.0, 1.0, None),
+        ("softsign", 1.0, 0.5, None),
+        ("tanh", 1.0, 1.0, (1.0, 0.3)),
+    ],
+)
+def test_layers_that_share_variances_have_the_law_of_layers_that_do_not(
+    monkeypatch, weights, name, sigma_w, start, residual
+):
+    def network():
+        arguments = {"input_variance": start, "residual": residual}
+        return WideNetwork(name, weights, 8 if residual else 16, sigma_w, **arguments)
+
+    shared = network().law
+    x = shared.grid(30)
+    found = shared.cdf(x)
+    monkeypatch.setattr("isometry.wide.representatives", lambda act, q, more: q)
+    exact = network().law
+    assert np.max(np.abs(found - exact.cdf(x))) < 1e-6
+    assert shared.score == pytest.approx(exact.score, abs=1e-6)
+    assert shared.std_log_sigma == pytest.approx(exact.std_log_sigma, rel=1e-5)
+    monkeypatch.setattr("isometry.wide.representatives", lambda act, q, more: q * 0 + q.mean())
+    assert np.max(np.abs(found - network().law.cdf(x))) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "scales"),
+    [
+        ("tanh", "gaussian", {"sigma_w": 1.0, "input_variance": 1.0}),
+        ("celu", "gaussian", {"sigma_w": 3.0, "input_variance": 8e-8}),
+        ("tanh", "orthogonal", {"sigma_w": 1.0, "residual": (1.0, 0.1)}),
+    ],
+)
+def test_many_different_layers_have_few_factors(name, weights, scales):
+    network = WideNetwork(name, weights, 100, **scales)
+    assert len(set(network.q.tolist())) == 100
+    assert len({factor for factor, _ in network._factors()}) < 50
+
+
 def test_the_record_is_plain_and_complete():
     found = WideNetwork("tanh", "gaussian", 2, **TANH).to_dict(points=50)
     keys = "sigma_w sigma_b q_star chi_1 chi_q xi_q xi_c mean_log_sigma std_log_sigma log_sigma_max"
@@ -96,6 +156,8 @@ def test_the_record_is_plain_and_complete():
         (("tanh", "haar", 3, 1.0), 'expected "gaussian" or "orthogonal"'),
         (("tanh", "gaussian", 0, 1.0), "whole number"),
         (("tanh", "gaussian", 2.5, 1.0), "whole number"),
+        (("tanh", "gaussian", 10**8, 1.0), "expected at most 100,000"),
+        (("tanh", "gaussian", 3, 1.0, 0.1, None, (), (0, 0)), "forgets its input"),
         (("tanh", "gaussian", True, 1.0), "whole number"),
         (("tanh", "gaussian", 3, 0.0), "sigma_w"),
         (("tanh", "gaussian", 3, -1.0), "sigma_w"),
@@ -104,10 +166,12 @@ def test_the_record_is_plain_and_complete():
         (("relu", "gaussian", 1, 1.0, float("nan")), "sigma_b"),
         (("relu", "gaussian", 1, "1"), "sigma_w"),
         (("tanh", "gaussian", 3, 1e200), "sigma_w"),
+        (("tanh", "gaussian", 3, 1e-300), "sigma_w is 1e-300; expected a number from 1e-100"),
+        (("tanh", "gaussian", 0, 1.0, 0.1, None, (5,)), "expected two or more"),
         (("tanh", "gaussian", 3, 1.0, 0.1, "x"), "input_variance"),
         (("tanh", "gaussian", 1, 1.0, 0.1, None, (1.5, 2)), "a width"),
         (("tanh", "gaussian", 1, 1.0, 0.1, None, ("a", 2)), "a width"),
-        (("tanh", "gaussian", 1, 1.0, 0.1, None, (), (1,)), "two numbers"),
+        (("tanh", "gaussian", 1, 1.0, 0.1, None, (), (1,)), "two finite numbers"),
         (("tanh", "gaussian", 3, 1.0, 0.1, -1.0), "input_variance"),
         (("tanh", "gaussian", 3, 1.0, 0.1, None, (5, 5)), "one width more"),
         (("tanh", "gaussian", 1, 1.0, 0.1, None, (5, 0)), "a width"),

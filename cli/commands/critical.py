@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..output import check_target, write
+
+if TYPE_CHECKING:
+    from isometry.meanfield import Activation, OperatingPoint
+
+_USUAL_SIGMA_B = 0.05  # of a critical point that nobody chose
 
 
 @click.command(
@@ -26,26 +31,38 @@ def command(
 ) -> None:
     """Find the critical point of an activation: σ_w with χ₁ = 1, and how stable it is.
 
-    W has entries of variance σ_w²/n, or is σ_w times orthogonal. Give --sigma-b or --q-star;
-    ReLU and its like have one critical point and need neither.
+    W has entries of variance σ_w²/n, or is σ_w times orthogonal. --sigma-b or --q-star say
+    where on the critical line; ReLU and its like have one critical point and need neither.
     """
     check_target(json_path)
     from isometry.codec import encode
-    from isometry.meanfield import critical_point, trainable_depth
+    from isometry.meanfield import activation as named
+    from isometry.meanfield import trainable_depth
 
     if sigma_b is not None and q_star is not None:
         raise click.UsageError("--sigma-b and --q-star each fix the other: give one of them")
-    point = critical_point(activation, q_star=q_star, sigma_b=sigma_b)
+    point, chosen = found_point(named(activation), q_star, sigma_b)
     found = {f.name: encode(getattr(point, f.name)) for f in fields(point)}
     text = json.dumps({"schema_version": 1, "kind": "critical", **found}, indent=1) + "\n"
     if json_path not in (None, "-"):
         write(str(json_path), text.encode())
-    if json_path == "-":
-        click.echo(text, nl=False)
-        return
-    click.echo(_summary(point, trainable_depth(point.xi_c)))
-    for note in point.notes:
+    summary = _summary(point, trainable_depth(point.xi_c))
+    click.echo(text if json_path == "-" else summary, nl=json_path != "-")
+    for note in (*chosen, *point.notes):
         click.echo(f"note: {note}", err=True)
+
+
+def found_point(
+    phi: Activation, q_star: float | None, sigma_b: float | None
+) -> tuple[OperatingPoint, list[str]]:
+    """The critical point that was asked for, and a note where nobody said which."""
+    from isometry.meanfield import critical_point
+
+    notes = []
+    if q_star is None and sigma_b is None and phi.homogeneous is None:
+        sigma_b = _USUAL_SIGMA_B
+        notes.append(f"critical point at sigma_b = {sigma_b:g} (auto): another with --sigma-b")
+    return critical_point(phi, q_star=q_star, sigma_b=sigma_b), notes
 
 
 def _summary(p: Any, trainable: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import click
 
@@ -18,7 +19,9 @@ from ..output import check_targets, picture, write
 @click.option("--activation", required=True, metavar="NAME", help="tanh, relu, gelu, …")
 @click.option("--sigma-w", type=Pair(), default=(0.5, 3.0), show_default="0.5,3", metavar="FROM,TO")
 @click.option("--sigma-b", type=Pair(), default=(0.0, 0.5), show_default="0,0.5", metavar="FROM,TO")
-@click.option("--points", type=click.IntRange(2), default=40, show_default=True, help="Per axis.")
+@click.option(
+    "--points", type=click.IntRange(2, 400), default=40, show_default=True, help="Per axis."
+)
 @click.option("--json", "json_path", metavar="PATH|-", help="Write it as JSON; - prints it.")
 @click.option("--figure", "figure_path", metavar="PATH", help="Draw it: .png, .svg or .pdf.")
 def command(
@@ -37,6 +40,11 @@ def command(
     check_targets(json_path, figure_path)
     if json_path is None and figure_path is None:
         raise click.UsageError("say where the diagram goes: --figure phase.png, or --json -")
+    for option, (first, last) in {"--sigma-w": sigma_w, "--sigma-b": sigma_b}.items():
+        if not 0.0 <= first < last < math.inf:
+            raise click.UsageError(
+                f"{option} is {first:g},{last:g}: give an increasing range from 0 up, as 0.5,3"
+            )
     import numpy as np
 
     from isometry import figure

@@ -60,6 +60,8 @@ class Activation:
         Whether φ(-h) = -φ(h), so that φ'² is even.
     closed
         Moments in closed form; None leaves them to quadrature.
+    period
+        Of φ'², where it has one: at a large variance its phase is uniform.
     custom
         Whether φ came from a callable: its quadrature is then checked against a finer one.
     """
@@ -71,6 +73,7 @@ class Activation:
     slopes: tuple[float, ...] | None = None
     odd: bool = False
     closed: ClosedForm | None = None
+    period: float | None = None
     custom: bool = False
 
     @property

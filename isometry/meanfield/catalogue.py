@@ -146,7 +146,7 @@ _FIXED = (
     Activation("gelu_tanh", _gelu_tanh, _gelu_tanh_slope),
     Activation("silu", lambda h: np.asarray(h * expit(h)), _silu_slope),
     Activation("mish", _mish, _mish_slope),
-    Activation("sin", np.sin, np.cos, odd=True, closed=Sine()),
+    Activation("sin", np.sin, np.cos, odd=True, closed=Sine(), period=math.pi),
     Activation(
         "softsign",
         lambda h: h / (1.0 + np.abs(h)),
@@ -195,10 +195,10 @@ def named(name: str) -> Activation:
     if plain in _BY_PLAIN_NAME:
         raise TheoryError(f'activation {name!r}: {base} takes no parameter; try "{base.strip()}"')
     known = {_plain(known): known for known in NAMES} | _ALIASES
-    close = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)
+    near = [f"did you mean {known[k]!r}? " for k in difflib.get_close_matches(plain, known, n=1)]
     raise TheoryError(
-        f"no activation is named {name!r}; did you mean {known[close[0]]!r}? "
-        f"Known: {', '.join(NAMES)}; any callable works too"
+        f"no activation is named {name!r:.60}; {''.join(near)}known: {', '.join(NAMES)}; "
+        "any callable works too"
     )
 
 

@@ -37,7 +37,7 @@ class Homogeneous:
         sine, theta = _angle(c, 1.0 - c)
         same = (sine + (math.pi - theta) * c) / (2.0 * math.pi)
         opposite = (sine - theta * c) / (2.0 * math.pi)
-        return math.sqrt(q1 * q2) * self._mixed(same, -opposite)
+        return math.sqrt(q1) * math.sqrt(q2) * self._mixed(same, -opposite)
 
     def slope_pair(self, q1: float, q2: float, c: float) -> float:
         """The arc-cosine kernel of order 0, of both signs."""
@@ -123,13 +123,13 @@ class Sine:
 
     def pair(self, q1: float, q2: float, c: float) -> float:
         """e^{-(q_1 + q_2)/2} sinh(c √(q_1 q_2))."""
-        mean, product = 0.5 * (q1 + q2), c * math.sqrt(q1 * q2)
+        mean, product = 0.5 * (q1 + q2), c * math.sqrt(q1) * math.sqrt(q2)
         size = -0.5 * math.exp(abs(product) - mean) * math.expm1(-2.0 * abs(product))
         return math.copysign(size, c)
 
     def slope_pair(self, q1: float, q2: float, c: float) -> float:
         """e^{-(q_1 + q_2)/2} cosh(c √(q_1 q_2))."""
-        mean, product = 0.5 * (q1 + q2), c * math.sqrt(q1 * q2)
+        mean, product = 0.5 * (q1 + q2), c * math.sqrt(q1) * math.sqrt(q2)
         return 0.5 * (math.exp(product - mean) + math.exp(-product - mean))
 
     def gap(self, q: float, apart: float) -> float:

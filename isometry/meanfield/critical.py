@@ -75,6 +75,7 @@ def critical_point(
     if q_star is not None:
         return _at(act, positive("q_star", q_star))
     if sigma_b is None:
+        _refuse_where_there_is_none(act)
         raise TheoryError(f"a critical point of {act.name} needs q_star or sigma_b; got neither")
     return _with_bias(act, nonnegative("sigma_b", sigma_b))
 
@@ -105,17 +106,21 @@ def _with_bias(act: Activation, sigma_b: float) -> OperatingPoint:
         return _at_the_origin(act)
     found = _searched(act, sigma_b**2)
     if not found:
+        _refuse_where_there_is_none(act)
         on_grid = _on_grid(act)
-        if bool(np.all(~(on_grid >= 0.0))):
-            raise TheoryError(
-                f"{act.name} has no critical point: χ_1 = 1 would need σ_b² < 0 at every q*"
-            )
         raise TheoryError(
             f"no critical point of {act.name} has sigma_b = {sigma_b:g}: with χ_1 = 1, σ_b² runs "
             f"from {np.nanmin(on_grid):.4g} to {np.nanmax(on_grid):.4g} for q* from 1e-10 to 1e6"
         )
     points = [_at(act, q, sigma_b) for q in found]
     return next((p for p in points if p.stable), points[0])
+
+
+def _refuse_where_there_is_none(act: Activation) -> None:
+    if not bool(np.any(_on_grid(act) >= 0.0)):
+        raise TheoryError(
+            f"{act.name} has no critical point: χ_1 = 1 would need σ_b² < 0 at every q*"
+        )
 
 
 def _searched(act: Activation, bias: float) -> list[float]:

@@ -121,7 +121,10 @@ def _checked(name: str, function: Pointwise) -> Pointwise:
 
     def checked(h: Array) -> Array:
         with np.errstate(all="ignore"):
-            value = np.asarray(function(h), dtype=float)
+            value = np.asarray(function(h))
+        if np.iscomplexobj(value):
+            raise TheoryError(f"the activation {name} returned complex numbers; expected real ones")
+        value = value.astype(float)
         if value.shape != h.shape:
             raise TheoryError(
                 f"the activation {name} returned shape {value.shape} for an array of shape "

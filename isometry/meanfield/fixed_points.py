@@ -22,7 +22,8 @@ Stability = Literal["stable", "half-stable", "unstable", "neutral"]
 
 #: variances at which V(q) - q is looked at before its zeros are searched for
 _LOG_Q = np.linspace(math.log(1e-12), math.log(1e12), 121)
-_LARGEST_BIAS = 1e10
+#: of σ_b²; less than the smallest is none, for products of such numbers have no digits
+_LARGEST_BIAS, _SMALLEST_BIAS = 1e10, 1e-300
 #: where a map that touches the diagonal at 0 may show on which side it leaves
 _NEAR_ZERO = (1e-6, 1e-4, 1e-2, 1.0)
 
@@ -68,6 +69,7 @@ def fixed_points(act: ActivationLike, sigma_w: float, sigma_b: float) -> tuple[F
         raise TheoryError(
             f"sigma_b is {sigma_b:g}; variances are searched up to 1e12: try a smaller one"
         )
+    bias = bias if bias > _SMALLEST_BIAS else 0.0
     if act.homogeneous is not None:
         return _of_homogeneous(weight * response(act, 1.0), bias)
     found = [_at_zero(act, weight)] if bias == 0.0 and act.at_zero == 0.0 else []

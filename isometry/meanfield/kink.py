@@ -10,10 +10,11 @@ from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Pointwise
 
-#: kinks are looked for on [-32, 32]; cells start 1/16 long and are halved while they look bent
-_REACH, _FIRST_CELL = 32.0, 0.0625
-#: halvings for jumps of φ' and of φ'': rounding noise grows as the cell shrinks
-_HALVINGS = {0: 20, 1: 20, 2: 9}
+#: kinks are looked for on [-32, 32], jumps of the m-th derivative on cells that are halved while
+#: they look bent: a weak jump of φ' shows among short cells, one of φ'' drowns in rounding there
+_REACH, _NEARBY = 32.0, 0.0625
+_FIRST_CELL = {0: 2.0**-4, 1: 2.0**-8, 2: 2.0**-4}
+_LAST_CELL = {0: 2.0**-24, 1: 2.0**-24, 2: 2.0**-13}
 
 
 def find_kinks(function: Pointwise) -> tuple[float, ...]:
@@ -22,7 +23,7 @@ def find_kinks(function: Pointwise) -> tuple[float, ...]:
     On a cell that shrinks around a jump of the m-th derivative, the difference between the
     m-th derivatives on its two sides stays; elsewhere it shrinks with the cell. The slope
     is taken care of first, then the curvature away from the kinks already found. A jump of the
-    slope below a tenth of the curvature beside it may be taken for curvature.
+    slope below a hundredth of the curvature beside it may be taken for curvature.
 
     Raises
     ------
@@ -40,12 +41,12 @@ def find_kinks(function: Pointwise) -> tuple[float, ...]:
 
 def _jumps(function: Pointwise, order: int, known: tuple[float, ...]) -> tuple[float, ...]:
     # an irrational offset keeps the likely kinks, which are round numbers, off the ends of cells
-    left = np.arange(-_REACH, _REACH, _FIRST_CELL) - _FIRST_CELL / math.pi
-    cell = _FIRST_CELL
+    cell = _FIRST_CELL[order]
+    left = np.arange(-_REACH, _REACH, cell) - cell / math.pi
     before, size = _jump_over(function, left, cell, order)
     floor = 1e-3 * float(size.max())
     keep = before > 1e-5 * np.maximum(size, floor)
-    for _ in range(_HALVINGS[order]):
+    while cell > _LAST_CELL[order]:
         for place in known:  # the stencil must not reach over a kink of the slope
             keep &= np.abs(left - place) > 4.0 * cell
         left, before = np.repeat(left[keep], 2), np.repeat(before[keep], 2)
@@ -73,7 +74,8 @@ def _places(
     """One place for each run of neighbouring cells: the cell with the largest jump."""
     runs = np.split(np.arange(left.size), np.flatnonzero(np.diff(left) > 4.0 * cell) + 1)
     best = [float(left[run[np.argmax(jump[run])]]) for run in runs if run.size]
-    return tuple(_snapped(_refined(function, x, cell, order), cell) for x in best)
+    slack = 1e-3 * cell if order == 1 else cell  # of a place between lines, of one in a cell
+    return tuple(_snapped(_refined(function, x, cell, order), slack) for x in best)
 
 
 def _refined(function: Pointwise, left: float, cell: float, order: int) -> float:
@@ -84,7 +86,7 @@ def _refined(function: Pointwise, left: float, cell: float, order: int) -> float
     # from two cells away: the kink may sit on the end of its cell
     far, near, here, next_ = function(left + cell * np.array([-3.0, -2.0, 3.0, 4.0]))
     before, after = near - far, next_ - here  # slopes, per cell
-    nearby = np.diff(function(left + _FIRST_CELL * np.array([-1.0, 0.0, 1.0]))) / _FIRST_CELL
+    nearby = np.diff(function(left + _NEARBY * np.array([-1.0, 0.0, 1.0]))) / _NEARBY
     steepest = max(abs(before), abs(after)) / cell
     if steepest > 50.0 * float(np.abs(nearby).max()):
         raise TheoryError(
@@ -95,7 +97,7 @@ def _refined(function: Pointwise, left: float, cell: float, order: int) -> float
     return left + cell * float(np.clip(met, -2.0, 3.0))
 
 
-def _snapped(place: float, cell: float) -> float:
-    """The round number within the cell, if there is one: kinks are mostly written by hand."""
+def _snapped(place: float, slack: float) -> float:
+    """The round number so near, if there is one: kinks are mostly written by hand."""
     round_ = round(place, 3)
-    return float(round_) + 0.0 if abs(place - round_) <= cell else place
+    return float(round_) + 0.0 if abs(place - round_) <= slack else place

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import brentq
@@ -22,8 +21,10 @@ _TINY = 1e-32
 _SMALL = 1e-10
 #: how far a callable's quadrature may be from the same one on panels of half the length
 _UNRESOLVED = 1e-9
-#: |z| within which slopes are sampled for a law, and distance in h at which a zero is looked for
-_FAR, _SAMPLED = 9.0, 0.05
+#: |z| within which slopes are sampled for a law
+_FAR = 9.0
+#: zeros of φ' are looked for at this distance in h as far as _NEAR, and at _STRETCH |h| beyond
+_SAMPLED, _NEAR, _STRETCH = 0.05, 1e3, 0.01
 
 
 def expectation(act: Activation, q: float, integrand: Callable[[Array, Array], Array]) -> float:
@@ -127,7 +128,11 @@ def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
     act, q = activation(act), max(nonnegative("q", q), _TINY)
     if act.slopes is not None:
         return _atoms(act, act.slopes, q)
+    if act.period is not None:  # the phase is uniform to rounding from here on
+        q = min(q, 4.0 * act.period**2)
     root = math.sqrt(q)
+    if act.custom and _FAR * root > _NEAR:
+        slope_moment(act, q)  # which refuses a φ' that varies too fast to be sampled
     zeros = _flat_places(act, _FAR * root)
     if len(zeros):
         z, w = crowded_rule(root, act.kinks, zeros, _FAR)
@@ -140,17 +145,22 @@ def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
 
 def _flat_places(act: Activation, reach: float) -> Array:
     """Where φ' changes sign in [-reach, reach]: log φ'² is singular there."""
+    near = min(reach, _NEAR)
     # the ends differ so that no sample falls on a zero of a symmetric φ'
-    h = np.linspace(-reach, 1.001 * reach, 2 * math.ceil(reach / _SAMPLED) + 1)
+    h = np.linspace(-near, 1.001 * near, 2 * math.ceil(near / _SAMPLED) + 1)
+    far = near * np.exp(np.arange(_STRETCH, math.log(reach / near), _STRETCH))
+    h = np.concatenate([-far[::-1], h, 1.001 * far])
     slope = act.derivative(h)
     before, after = slope[:-1], slope[1:]
 
     def at(x: float) -> float:
         return float(act.derivative(np.array([x]))[0])
 
-    smooth = [not any(a <= k <= b for k in act.kinks) for a, b in pairwise(h)]
-    crossed = np.flatnonzero((before * after < 0) & np.array(smooth))
-    return np.array([brentq(at, h[i], h[i + 1], xtol=1e-15) for i in crossed])
+    found = []
+    for i in np.flatnonzero(before * after < 0):
+        if not any(h[i] <= kink <= h[i + 1] for kink in act.kinks):
+            found.append(brentq(at, h[i], h[i + 1], xtol=1e-15))
+    return np.array(found)
 
 
 def _atoms(act: Activation, slopes: tuple[float, ...], q: float) -> tuple[Array, Array]:
@@ -168,7 +178,8 @@ def surplus(act: Activation, q: float) -> float:
 
         q E φ'² - E φ² = E ψ'² - E ψ² - a_0²,
 
-    which keeps its digits where φ is nearly straight and the left side cancels.
+    which keeps its digits where φ is nearly straight and the left side cancels. It is never
+    negative where φ is odd, for a_0 = 0.
     """
     if act.homogeneous is not None:
         return 0.0
@@ -181,4 +192,4 @@ def surplus(act: Activation, q: float) -> float:
     slope = expectation(act, q, lambda z, h: root * act.derivative(h))
     bent = expectation(act, q, lambda z, h: (root * act.derivative(h) - slope) ** 2)
     rest = expectation(act, q, lambda z, h: (act.function(h) - mean - slope * z) ** 2)
-    return bent - rest - mean**2
+    return max(bent - rest, 0.0) if act.odd else bent - rest - mean**2

@@ -44,13 +44,14 @@ class PiecewiseLinear:
     at_zero: float
 
     def function(self, h: Array) -> Array:
-        """φ(h), from the kink on the left of h, or from the first one."""
+        """φ(h), from 0 on the piece that holds it, else from the kink nearest to 0."""
         if not self.kinks:
             return np.asarray(self.at_zero + self.slopes[0] * h)
-        kinks, values = np.array(self.kinks), self._at_kinks
-        piece = np.searchsorted(kinks, h)
-        anchor = np.maximum(piece - 1, 0)
-        return np.asarray(values[anchor] + np.array(self.slopes)[piece] * (h - kinks[anchor]))
+        kinks, slopes = np.array(self.kinks), np.array(self.slopes)
+        piece, middle = np.searchsorted(kinks, h), int(np.searchsorted(kinks, 0.0))
+        places = np.concatenate([kinks[:middle], [0.0], kinks[middle:]])  # an anchor a piece
+        values = np.concatenate([self._at_kinks[:middle], [self.at_zero], self._at_kinks[middle:]])
+        return np.asarray(values[piece] + slopes[piece] * (h - places[piece]))
 
     @cached_property
     def _at_kinks(self) -> Array:
@@ -95,7 +96,9 @@ class PiecewiseLinear:
         theta, w = _from_zero(math.asin(c))
         bent = self._densities(q1, q2, theta) @ (w * (c - np.sin(theta)))
         straight = c * self._mean_slope(q1) * self._mean_slope(q2)
-        return self._mean(q1) * self._mean(q2) + math.sqrt(q1 * q2) * (straight + float(bent))
+        return self._mean(q1) * self._mean(q2) + math.sqrt(q1) * math.sqrt(q2) * (
+            straight + float(bent)
+        )
 
     def slope_pair(self, q1: float, q2: float, c: float) -> float:
         """The first formula above."""

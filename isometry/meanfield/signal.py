@@ -73,13 +73,15 @@ def q_profile(act: ActivationLike, q0: float, sigma_w: float, sigma_b: float, de
     profile = np.empty(depth)
     for layer in range(depth):
         moment = q if layer == 0 else second_moment(act, q)
-        q = sigma_w**2 * moment + sigma_b**2
+        before, q = q, sigma_w**2 * moment + sigma_b**2
         if not np.isfinite(q) or q > 1e150:
             raise TheoryError(
                 f"the variance of {act.name} passes 1e150 at layer {layer + 1} of {depth} with "
                 f"sigma_w = {sigma_w:g}; try a smaller sigma_w"
             )
-        profile[layer] = q
+        profile[layer:] = q
+        if layer > 0 and q == before:
+            break
     return profile
 
 

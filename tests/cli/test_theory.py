@@ -67,6 +67,15 @@ def test_what_was_chosen_is_said(isometry):
     assert "sigma_b = 0.05 (auto)" in ended.err
 
 
+def test_a_critical_point_that_nobody_chose_is_the_usual_one(isometry):
+    ended = ask(isometry, "critical --activation tanh")
+    assert ended.code == 0
+    assert "sigma_w 1.122539" in ended.out
+    assert "sigma_b = 0.05 (auto)" in ended.err
+    ended = ask(isometry, "critical --activation relu")
+    assert "auto" not in ended.err
+
+
 def test_widths_imply_the_depth_and_skips_change_the_law(isometry):
     ended = ask(isometry, "theory --activation relu --widths 784,512,512,10 --json -")
     assert json.loads(ended.out)["depth"] == 3
@@ -75,6 +84,9 @@ def test_widths_imply_the_depth_and_skips_change_the_law(isometry):
     found = json.loads(ended.out)
     assert found["q_star"] is None
     assert found["mean_log_sigma"] == pytest.approx(0, abs=1e-6)
+    assert "0.02 to 0.05 away" in ended.err
+    ended = ask(isometry, "theory --activation relu --depth 9 --residual 0,1")
+    assert "away" not in ended.err
 
 
 def test_infinities_are_strings_that_json_knows(isometry):
@@ -135,19 +147,28 @@ BAD = {
     "theory --activation tanh --depth 3 --widths 5,5": "one width more",
     "theory --activation tanh --widths 5,0": "at least 1",
     "theory --activation tanh --widths five": "not a shape",
+    "theory --activation tanh --widths 5": "expected two or more",
+    "theory --activation tanh --depth 3 --points 1000000000": "2<=x<=100000",
+    "theory --activation tanh --depth 3 --residual nan,1": "two finite numbers",
     "theory --activation tanh --depth 3 --residual 1": "not a pair",
     "theory --activation tanh --depth 3 --weights haar": "haar",
     "theory --activation softplus --depth 3": "no critical point",
     "theory --activation softplus --depth 3 --sigma-w 3": "no stable variance",
     "theory --activation tanh --depth 3 --figure f.bmp": "use one of .png",
     "critical --activation softplus --q-star 1": "no critical point",
-    "critical --activation tanh": "q_star or sigma_b",
+    "critical --activation softplus": "softplus has no critical point: χ_1 = 1 would need σ_b² < 0",
+    "critical --activation nope": "no activation is named 'nope'; known: linear",
+    "theory --activation tanh --depth 100000000": "at most 100,000",
+    "theory --activation tanh --depth 3 --residual 0,0": "forgets its input",
     "critical --activation tanh --sigma-b 0.1 --q-star 1": "each fix the other",
     "critical --activation relu --sigma-b 0.5": "critical",
     "phase --activation tanh": "say where the diagram goes",
     "phase --activation tanh --json - --points 1": "1",
-    "phase --activation tanh --json - --sigma-w 2,1": "increas",
-    "phase --activation tanh --json - --sigma-b -1,1": "sigma_b",
+    "phase --activation tanh --json - --points 1000000": "2<=x<=400",
+    "phase --activation tanh --json - --sigma-w 2,1": "--sigma-w is 2,1: give an increasing range",
+    "phase --activation tanh --json - --sigma-w nan,1": "--sigma-w is nan,1",
+    "phase --activation tanh --json - --sigma-w 1,inf": "--sigma-w is 1,inf",
+    "phase --activation tanh --json - --sigma-b -1,1": "--sigma-b is -1,1",
 }
 
 

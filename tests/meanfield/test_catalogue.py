@@ -117,6 +117,16 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(wrong, near):
         activation(wrong)
 
 
+@pytest.mark.parametrize("wrong", ["nope", "x", "перцептрон", "a" * 500])
+def test_nothing_is_suggested_where_nothing_is_near(wrong):
+    with pytest.raises(
+        TheoryError, match=r"no activation is named .* known: linear, relu"
+    ) as caught:
+        activation(wrong)
+    assert "did you mean" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -186,3 +186,27 @@ def test_a_law_of_slopes_is_exact_for_straight_pieces():
 def test_the_law_of_slopes_resolves_the_logarithm_where_slopes_vanish(name, q, expected):
     values, weights = slope_law(name, q)
     assert 0.5 * np.log(values) @ weights == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("q", [50.0, 1e6, 1e60])
+def test_the_slopes_of_a_wide_sine_have_the_arcsine_law(q):
+    values, weights = slope_law("sin", q)
+    for k in (1, 2, 3):
+        assert weights @ values**k == pytest.approx(math.comb(2 * k, k) / 4**k, rel=1e-9)
+    assert weights @ np.log(values) == pytest.approx(-2 * math.log(2), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gelu", "celu", "tanh", "silu"])
+def test_slopes_are_found_at_any_variance(name):
+    values, weights = slope_law(name, 1e60)
+    assert weights @ values == pytest.approx(slope_moment(name, 1e60), rel=1e-9)
+    assert values.size < 10_000
+
+
+@pytest.mark.parametrize("name", ["hard_tanh", "sin", "erf", "tanh"])
+@pytest.mark.parametrize("q", [3e-18, 1e-190])
+def test_a_tiny_variance_keeps_its_digits(name, q):
+    sigma_b = math.sqrt(0.75 * q)
+    slope = activation(name).derivative(np.zeros(1))[0]
+    assert q_map(name, q, 0.5, sigma_b) == pytest.approx((0.25 * slope**2 + 0.75) * q, rel=1e-12)
+    assert c_map(name, 1.0, q, 0.5, sigma_b) == pytest.approx(1.0, abs=1e-12)

@@ -103,6 +103,8 @@ def test_large_variances_of_gelu_and_silu_are_stable(name, q, slope):
 def test_softplus_has_no_critical_point_and_says_why():
     with pytest.raises(TheoryError, match=r"softplus has no critical point: .* at every q\*"):
         critical_point("softplus", sigma_b=0.1)
+    with pytest.raises(TheoryError, match=r"softplus has no critical point: .* at every q\*"):
+        critical_point("softplus")
     with pytest.raises(TheoryError, match=r"q\* = 1: χ_1 = 1 would need σ_b² = -2\.14"):
         critical_point("softplus", q_star=1.0)
 
@@ -156,3 +158,8 @@ def test_a_constant_has_no_critical_point():
     constant = activation(lambda h: 0.0 * h)
     with pytest.raises(TheoryError, match="its slope is 0 wherever the signal goes"):
         critical_point(constant, q_star=1.0)
+
+
+def test_an_odd_activation_has_no_bias_below_zero_by_rounding():
+    point = critical_point("hard_tanh", q_star=math.exp(-5.0))
+    assert 0.0 <= point.sigma_b < 1e-15

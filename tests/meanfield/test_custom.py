@@ -31,6 +31,13 @@ def test_a_kink_anywhere_is_found_to_ten_digits(place, jump, bent):
     assert found == pytest.approx(place, abs=1e-9)
 
 
+@pytest.mark.parametrize("place", [0.3, 0.7123, -1.1, 5e-8, -5.96e-8])
+@pytest.mark.parametrize("jump", [0.3, 0.05, 0.01])
+def test_a_weak_kink_is_found_beside_a_hundredfold_curvature(place, jump):
+    (found,) = find_kinks(lambda h: np.tanh(h) + jump * np.maximum(h - place, 0.0))
+    assert found == pytest.approx(place, abs=1e-11)
+
+
 def test_two_near_kinks_and_a_kink_of_the_second_kind_are_all_found():
     both = find_kinks(lambda h: np.clip(h, 1.0, 1.137) + np.abs(h + 3.0))
     assert both == pytest.approx((-3.0, 1.0, 1.137), abs=1e-9)
@@ -126,6 +133,9 @@ def _impossible():
         (lambda h: np.stack([h, h]), "returned shape (2, 25)"),
         (_impossible, "raised TypeError"),
         (lambda h: "no", "raised"),
+        (lambda h: h * 1j, "returned complex numbers"),
+        (lambda h: torch.sqrt(torch.as_tensor(h) + 0j), "returned complex numbers"),
+        (np.emath.sqrt, "returned complex numbers"),
         (np.sign, "jumps near 0"),
         (lambda h: np.where(h > 1.2345, h, 0.0), "jumps near 1.234"),
         (lambda h: np.sqrt(np.abs(h)), "infinitely steep"),
@@ -152,3 +162,11 @@ def test_a_function_that_grows_too_fast_is_refused_where_it_does():
     assert second_moment(growing, 0.5) == pytest.approx(math.e, rel=1e-12)
     with pytest.raises(TheoryError, match="varies too fast or grows too fast"):
         second_moment(growing, 25.0)
+
+
+def test_slopes_that_vary_too_fast_to_be_sampled_are_refused():
+    bare = activation(lambda h: np.sin(h))
+    values, weights = slope_law(bare, 20.0)
+    assert weights @ values == pytest.approx(slope_moment("sin", 20.0), rel=1e-10)
+    with pytest.raises(TheoryError, match=r"at variance 1e\+06 did not converge"):
+        slope_law(bare, 1e6)

@@ -34,7 +34,8 @@ def test_the_fixed_correlation_is_fixed_attracting_and_at_most_one(name, data):
     assert c_map(name, c, point.q_star, sigma_w, sigma_b) == pytest.approx(c, abs=1e-12)
     assert point.chi_c <= 1.0 + 1e-9
     assert (c == 1.0) == (point.chi_1 <= 1.0 + 1e-12)
-    assert point.phase == ("ordered" if point.chi_1 < 1 else "chaotic")
+    side = "ordered" if point.chi_1 < 1 else "chaotic"
+    assert point.phase == ("critical" if abs(point.chi_1 - 1) <= 1e-12 else side)
 
 
 @pytest.mark.parametrize("excess", [1e-2, 1e-4, 1e-6, 1e-8])

@@ -211,11 +211,11 @@ def blocks(directions: int, probes: int, seed: int, device: torch.device) -> Ite
     From one generator on the CPU, and each block independent of how many follow: the same on
     every device, and however they are dealt out.
     """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.empty(0, directions, dtype=torch.float64)
+    generator = np.random.default_rng(abs(seed))
+    drawn = torch.from_numpy(np.empty((0, directions)))
     while (left := probes - len(drawn)) > 0:
-        block = torch.randn(directions, _BLOCK, generator=generator, dtype=torch.float64)
-        block = block[:, : min(left, _BLOCK)]
+        gaussian = generator.standard_normal((directions, min(left, _BLOCK)))
+        block = torch.from_numpy(gaussian)
         for _ in range(2):
             block = torch.linalg.qr(block - drawn.T @ (drawn @ block))[0]
         drawn = torch.cat([drawn, block.T])
@@ -303,8 +303,8 @@ def gathered(
 
 def smallest_node(nodes: Array, weights: Array, steps: int) -> float:
     """Smallest node of the Gauss rule that shares the first 2·steps moments of σ²."""
-    at = torch.as_tensor(nodes)[:, None]
-    start = torch.as_tensor(weights).sqrt()[:, None]
+    at = torch.from_numpy(nodes)[:, None]
+    start = torch.from_numpy(weights).sqrt()[:, None]
     scaled = LambdaOperator((len(at), len(at)), lambda v: at * v, lambda u: at * u)
     gauss = Bidiagonalisation(scaled, start / start.norm(), steps)
     while gauss.steps < steps and not gauss.exhausted:

@@ -31,6 +31,8 @@ TOLERANCE = 0.01
 # The run is looked at after so many steps, each time half as many again: what changes then
 # tells how far it is from its limit.
 _GROWTH = 1.5
+# Standard errors that are put down to chance.
+_CHANCE = 4.0
 # The score of c·J for these log c: a coarse picture of the density in log σ.
 _SCALES = np.log([0.1, 1.0, 10.0])
 
@@ -211,7 +213,7 @@ def blocks(directions: int, probes: int, seed: int, device: torch.device) -> Ite
     From one generator on the CPU, and each block independent of how many follow: the same on
     every device, and however they are dealt out.
     """
-    generator = np.random.default_rng(abs(seed))
+    generator = np.random.default_rng(seed % 2**64)
     drawn = torch.from_numpy(np.empty((0, directions)))
     while (left := probes - len(drawn)) > 0:
         gaussian = generator.standard_normal((directions, min(left, _BLOCK)))
@@ -316,8 +318,11 @@ def _spectrum(measure: Probed, floor: float, caps: Bottleneck, close: float) -> 
     """Split the measure at the floor; zeros that the structure proves are known, not estimated."""
     seen = measure.nodes > floor
     zeros = 1.0 - caps.alive / measure.directions  # forced by shape, or dead
-    low = float(measure.weights[~seen].sum())
-    unresolved = max(low - zeros, 0.0)
+    below = measure.mean(np.where(seen, 0.0, 1.0))
+    low = below.value
+    # As far as the probes can tell, there are no others than those that are proven.
+    proven = zeros > 0 and abs(low - zeros) <= _CHANCE * below.error
+    unresolved = 0.0 if proven else max(low - zeros, 0.0)
     weights = measure.weights[seen] * (1.0 - zeros - unresolved) / (1.0 - low)
     sigma, weights = _merged(measure.nodes[seen], weights, close)
     share = measure.directions / caps.width

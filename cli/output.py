@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,17 @@ def write(path: str, content: bytes) -> None:
             _replace(Path(os.path.realpath(path)), content)
     except OSError as e:
         raise _cannot_write(path, e) from e
+
+
+def write_record(path: str | None, kind: str, found: Mapping[str, Any]) -> None:
+    """Put a result of ours in place as JSON, or print it at ``-``; nothing at None."""
+    if path is None:
+        return
+    text = json.dumps({"schema_version": 1, "kind": kind, **found}, indent=1) + "\n"
+    if path == "-":
+        click.echo(text, nl=False)
+    else:
+        write(path, text.encode())
 
 
 def _replace(target: Path, content: bytes) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..output import check_target, write
+from ..output import check_target, write_record
 
 if TYPE_CHECKING:
     from isometry.meanfield import Activation, OperatingPoint
@@ -42,12 +40,9 @@ def command(
     if sigma_b is not None and q_star is not None:
         raise click.UsageError("--sigma-b and --q-star each fix the other: give one of them")
     point, chosen = found_point(named(activation), q_star, sigma_b)
-    found = {f.name: encode(getattr(point, f.name)) for f in fields(point)}
-    text = json.dumps({"schema_version": 1, "kind": "critical", **found}, indent=1) + "\n"
-    if json_path not in (None, "-"):
-        write(str(json_path), text.encode())
-    summary = _summary(point, trainable_depth(point.xi_c))
-    click.echo(text if json_path == "-" else summary, nl=json_path != "-")
+    write_record(json_path, "critical", encode(point))
+    if json_path != "-":
+        click.echo(_summary(point, trainable_depth(point.xi_c)))
     for note in (*chosen, *point.notes):
         click.echo(f"note: {note}", err=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import click
 
 from ..options import Pair
-from ..output import check_targets, picture, write
+from ..output import check_targets, picture, write_record
 
 
 @click.command(
@@ -57,10 +56,4 @@ def command(
     if figure_path is not None:
         picture(figure_path, lambda ax: figure.phase(diagram, ax))
         click.echo(f"figure: {figure_path}", err=True)
-    if json_path is not None:
-        found = {"schema_version": 1, "kind": "phase diagram", **encode(diagram)}
-        text = json.dumps(found, indent=1) + "\n"
-        if json_path == "-":
-            click.echo(text, nl=False)
-        else:
-            write(json_path, text.encode())
+    write_record(json_path, "phase diagram", encode(diagram))

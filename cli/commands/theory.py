@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..options import Pair, Shape
-from ..output import check_targets, picture, write
+from ..output import check_targets, picture, write_record
 from .critical import found_point
 
 if TYPE_CHECKING:
     from isometry.wide import WideNetwork
 
-_SCHEMA = {"schema_version": 1, "kind": "theory"}
 _CORRELATED = (
     "the law takes the slopes of different blocks to be independent; skips carry them from block "
     "to block, and the CDF of real networks is 0.02 to 0.05 away"
@@ -58,16 +56,15 @@ def command(json_path: str | None, figure_path: str | None, points: int, **what:
     from isometry.codec import encode
 
     network, notes = _network(**what)
-    found = {**_SCHEMA, **network.to_dict(points)}
+    found = network.to_dict(points)
     if figure_path is not None:
         from isometry import figure
 
         picture(figure_path, lambda ax: figure.law(network.law, ax))
         click.echo(f"figure: {figure_path}", err=True)
-    text = json.dumps({key: encode(value) for key, value in found.items()}, indent=1) + "\n"
-    if json_path not in (None, "-"):
-        write(str(json_path), text.encode())
-    click.echo(text if json_path == "-" else _summary(network, found), nl=json_path != "-")
+    write_record(json_path, "theory", {key: encode(value) for key, value in found.items()})
+    if json_path != "-":
+        click.echo(_summary(network, found))
     for note in notes:
         click.echo(f"note: {note}", err=True)
 

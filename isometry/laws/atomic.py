@@ -81,7 +81,7 @@ class AtomicLaw(Law):
 
     def density(self, log_sigma: ArrayLike) -> Array:
         """Zero everywhere: there is no continuous part."""
-        return np.zeros(np.shape(log_sigma))
+        return np.where(np.isnan(np.asarray(log_sigma, dtype=float)), np.nan, 0.0)
 
     def cdf(self, log_sigma: ArrayLike) -> Array:
         """A step at each atom."""

@@ -39,7 +39,7 @@ def chained(factors: Factors) -> list[tuple[Factor, int]]:
                 f"factor {len(chain) + 1}, {factor!r}, takes {factor.columns:g} inputs, and the "
                 f"one before it gives {chain[-1][0].rows:g} outputs; expected equal dimensions"
             )
-        chain.append((factor, power))
+        chain += [(part, power) for part in factor.parts]
     if not chain:
         raise TheoryError("there is no factor; expected at least one")
     return chain

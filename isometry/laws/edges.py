@@ -21,7 +21,7 @@ _TAU = np.arange(-34.0, 14.1, 0.5)
 _FAR = 11.0  # the cube of 1/t is rounding there, and t has lost no digits that matter
 _PASS = -6.0  # of log |t / r|, or log |1 + t / r|, when t passes 0 or -r
 _REFINEMENTS = 8
-_PARTS = np.linspace(0.0, 1.0, 33)
+_PARTS, _CLOSELY = np.linspace(0.0, 1.0, 9), np.linspace(0.0, 1.0, 33)
 _NEAR_MISS = -0.1  # a maximum of the slope that may be a crossing between two samples
 _NARROW = 1e-5  # so close the slope is a straight line
 
@@ -42,7 +42,7 @@ def gap_end(transform: Transform, side: int, atom: Places) -> float | None:
         The eigenspaces that meet in the atom; None for the outer gaps.
     """
     path = _Path(transform, side, atom)
-    if atom is None or not transform.hidden:
+    if atom is None or not transform.hidden_count:
         tau = _TAU if atom is None else _TAU[::-1]
         return path.end(-side * np.log1p(np.exp(-tau)) + 1j * np.pi)
     # hidden factors let t pass 0, or -r, where logarithms of shares have no digits: on both sides
@@ -116,7 +116,7 @@ class _Path(NamedTuple):
         end = first + int(ends[0]) if ends.size else a.size
         for peak in range(first + 1, end - 1):
             if _may_touch(*slope[peak - 1 : peak + 2]):
-                closer = a[peak - 1] + (a[peak + 1] - a[peak - 1]) * _PARTS
+                closer = a[peak - 1] + (a[peak + 1] - a[peak - 1]) * _CLOSELY
                 positive = self.along(closer)[1] >= 0
                 if np.any(positive):
                     crossing = int(np.argmax(positive))

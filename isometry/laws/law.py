@@ -110,6 +110,11 @@ class Law(ABC):
         # here, because that module needs `Array` from this one
         from isometry.laws.monotone import invert
 
+        low, high = self._bracket(p)
+        return invert(self._cdf_and_density, p, low, high, tolerance=1e-13)
+
+    def _bracket(self, p: Array) -> tuple[Array, Array]:
+        """Places below and above each quantile of the continuous part."""
         lowest, highest = self.support
         # one vectorised CDF brackets every quantile within a factor √2 of its depth
         knots = np.maximum(lowest, highest - 2.0 ** np.arange(41.0, -28.0, -0.5))
@@ -121,8 +126,7 @@ class Law(ABC):
                 "the mass at σ = 0 to be resolved; expected a larger probability"
             )
         ends = np.concatenate([[lowest], knots, [highest]])
-        low, high = ends[after], ends[after + 1]
-        return invert(self._cdf_and_density, p, low, high, tolerance=1e-13)
+        return ends[after], ends[after + 1]
 
     def density_of(self, variable: Variable, at: ArrayLike) -> Array:
         """Density per unit of log σ, of σ or of x = σ², atoms excluded; 0 where at <= 0."""
@@ -237,12 +241,13 @@ class Law(ABC):
         the support reaches σ = 0 the grid starts at the quantile that leaves a thousandth
         of the continuous part below. Empty where less than 1e-9 of the mass is continuous.
         """
+        points = whole("the number of grid points", n, 1)
         masses = [atom.mass for atom in self.atoms]
         continuous = 1.0 - sum(masses)
         if continuous <= 1e-9:
             return np.empty(0)
         lowest, highest = self.support
-        nodes = (np.arange(n) + 0.5) / n
+        nodes = (np.arange(points) + 0.5) / points
         if np.isneginf(lowest):
             zero = sum(atom.mass for atom in self.atoms if atom.sigma == 0)
             lowest = float(self.quantile(zero + 1e-3 * continuous))

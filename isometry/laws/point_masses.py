@@ -28,19 +28,21 @@ def point_masses(transform: Transform) -> list[PointMass]:
     products Belinschi 2003.) Two spaces of one factor make up at most all of it, so a second
     choice fits into at most one factor, and only into one that occurs once.
     """
-    spaces = {factor: factor.eigenspaces for factor in transform.factors}
-    if not all(spaces.values()):
-        return []
-    largest = {factor: max(s, key=lambda e: e.dimension) for factor, s in spaces.items()}
     times = transform.factors
+    spaces = {factor: factor.largest_eigenspace for factor in times}
+    largest = {factor: space for factor, space in spaces.items() if space}
+    if len(largest) < len(times):
+        return []
     dimension = sum(times[f] * space.dimension for f, space in largest.items())
     dimension -= sum(count * n for n, count in transform.interfaces.items())
+    if dimension <= _ROUNDING * transform.unit:
+        return []
     log_x = sum(times[f] * (space.log_x - f.log_scale) for f, space in largest.items())
     places = {f: space.place for f, space in largest.items()}
 
     found = [PointMass(log_x, dimension / transform.unit, places)]
     for factor, first in largest.items():
-        for space in spaces[factor] if times[factor] == 1 else ():
+        for space in factor.eigenspaces if times[factor] == 1 else ():
             mass = (dimension + space.dimension - first.dimension) / transform.unit
             if space != first and mass > _ROUNDING:
                 moved = log_x + space.log_x - first.log_x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicHermiteSpline
 
 from isometry.errors import TheoryError
 from isometry.laws.law import Array
@@ -77,13 +78,15 @@ def _negative_axis(transform: Transform, log_abs_z: Array) -> Numbers:
     """States with real a and log(-z) = log_abs_z: a table, then Newton's method."""
     table, value, slope, response = transform.table
     at = log_abs_z
+    rises = np.concatenate([np.ones((1, value.size)), response]) / slope
     order = slice(None, None, -1)  # log(-z) decreases with a
-    guess = np.stack([np.interp(at, value[order], row[order]) for row in table])
+    spline = CubicHermiteSpline(value[order], table[:, order], rises[:, order], axis=1)
+    guess = spline(at)
     # beyond the table the map is affine to rounding error
     for end, beyond in ((0, at > value[0]), (-1, at < value[-1])):
         a = (at[beyond] - value[end]) / slope[end]
         guess[:, beyond] = table[:, [end]] + np.concatenate([[a], response[:, [end]] * a])
-    root, solved = _newton(transform, at.astype(complex), guess.astype(complex))
+    root, solved = newton(transform, at.astype(complex), guess.astype(complex))
     if not np.all(solved):
         raise TheoryError(
             f"the limiting law could not be started at {np.count_nonzero(~solved)} of "
@@ -96,11 +99,11 @@ def _advance(
     transform: Transform, log_abs_z: Array, state: Numbers, here: float, there: float, left: int
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Move from one angle to the next; `left` counts the bisections still allowed."""
-    tangent = _tangent(transform, state, there - here)
-    short = np.abs(tangent[0]) < _LONGEST_MOVE
-    guess = np.where(short, state + tangent, state)
+    move = tangent(transform, state, 1j * (there - here))
+    short = np.abs(move[0]) < _LONGEST_MOVE
+    guess = np.where(short, state + move, state)
     target = log_abs_z.astype(complex) + 1j * (there - np.pi)
-    moved, solved = _newton(transform, target, guess)
+    moved, solved = newton(transform, target, guess)
     solved &= np.abs(moved[0] - state[0]) < _LONGEST_MOVE
     if left > 0 and not np.all(solved):
         again = np.flatnonzero(~solved)
@@ -117,29 +120,29 @@ def _leap(
     transform: Transform, log_abs_z: Array, state: Numbers, here: float, there: float
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Move to the last angle at once; and which points did so along their tangents."""
-    tangent = _tangent(transform, state, there - here)
-    size = np.max(np.abs(tangent), axis=0)
+    move = tangent(transform, state, 1j * (there - here))
+    size = np.max(np.abs(move), axis=0)
     tried = np.flatnonzero(size < _LEAP)
     target = log_abs_z[tried].astype(complex) + 1j * (there - np.pi)
     moved, leapt = state.copy(), np.zeros(log_abs_z.size, dtype=bool)
-    guess = state[:, tried] + tangent[:, tried]
-    moved[:, tried], solved = _newton(transform, target, guess)
+    guess = state[:, tried] + move[:, tried]
+    moved[:, tried], solved = newton(transform, target, guess)
     missed = np.max(np.abs(moved[:, tried] - guess), axis=0)
     leapt[tried] = solved & (missed <= _STRAIGHT * size[tried])
     return moved, leapt
 
 
-def _tangent(transform: Transform, state: Numbers, turn: float) -> Numbers:
-    """First-order change of the state as the angle of z changes; 0 where it is not finite."""
+def tangent(transform: Transform, state: Numbers, turn: complex) -> Numbers:
+    """First-order change of the state as log z changes by `turn`; 0 where it is not finite."""
     with np.errstate(all="ignore"):
         linear = transform.linearise(state)
-        a = 1j * turn / linear.slope
+        a = turn / linear.slope
         change = np.concatenate([a[None], linear.response * a])
     return np.where(np.all(np.isfinite(change), axis=0), change, 0.0)
 
 
-def _newton(
-    transform: Transform, target: Numbers, guess: Numbers
+def newton(
+    transform: Transform, target: Numbers, guess: Numbers, steps: int = _MAX_NEWTON
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Newton's method kept in the strips; and which points satisfy log(-z) = target.
 
@@ -150,7 +153,7 @@ def _newton(
     solved = np.zeros(target.shape, dtype=bool)
     active = np.arange(target.size)
     low, high = transform.strips.T[:, :, None]
-    for _ in range(_MAX_NEWTON):
+    for _ in range(steps):
         if active.size == 0:
             break
         x = state[:, active]

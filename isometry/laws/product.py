@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from isometry.domain import finite, location, whole
 from isometry.errors import TheoryError
+from isometry.laws import polar, real_axis
 from isometry.laws.atomic import AtomicLaw
 from isometry.laws.chain import Factors, chained, interfaces, title
 from isometry.laws.law import Array, Atom, Law
 from isometry.laws.logistic import log_moments
 from isometry.laws.point_masses import PointMass, point_masses
-from isometry.laws.polar import REAL_AXIS, solve
 from isometry.laws.support import Support
 from isometry.laws.transform import Transform
 
@@ -24,6 +24,10 @@ from isometry.laws.transform import Transform
 _SAME_PLACE = 1e-12
 #: less continuous mass than this is rounding of a purely atomic law
 _ROUNDING = 1e-14
+#: less mass than this below a quantile is rounding of the mass at σ = 0
+_UNRESOLVED = 1e-15
+#: places between two bounds on quantiles, and |a| beyond which there is no mass
+_KNOTS, _FARTHEST = 34, 80.0
 
 
 class FreeProduct(Law):
@@ -84,6 +88,7 @@ class FreeProduct(Law):
         self._points = point_masses(self._transform)
         self._continuous = Support(self._transform, self._points, self.name)
         self._zero = 1.0 - self._transform.rank
+        self._last: tuple[Array, Array, Array] | None = None  # log σ, CDF and density there
         if self._continuous.mass <= _ROUNDING:
             raise TheoryError(
                 f"the law of {self.name} is purely atomic: nothing smooths it; use free_product, "
@@ -124,8 +129,8 @@ class FreeProduct(Law):
     @cached_property
     def score(self) -> float:
         """-2 Im t(i), for Im x / (i - x) = -x / (1 + x²): one point, away from every edge."""
-        state = solve(self._transform, np.array([-2.0 * self._shift]), 0.5 * math.pi)
-        return -2.0 * float(self._transform.t(state[0]).imag[0])
+        state = polar.solve(self._transform, np.array([-2.0 * self._shift]), 0.5 * math.pi)
+        return max(0.0, -2.0 * float(self._transform.t(state[0]).imag[0]))
 
     def moments(self, k: int) -> Array:
         """The first k moments of x, exactly: coefficients of the inverse of z(t)."""
@@ -166,12 +171,20 @@ class FreeProduct(Law):
         t = np.empty(flat.shape, dtype=complex)
         for angle in np.unique(log_z.imag):
             here = log_z.imag == angle
-            state = solve(self._transform, log_z.real[here], max(float(angle), REAL_AXIS))
+            above = max(float(angle), polar.REAL_AXIS)
+            state = polar.solve(self._transform, log_z.real[here], above)
             t[here] = self._transform.t(state[0])
         t = np.where(at.ravel().imag < 0, t.conj(), t)
         return t.reshape(at.shape)
 
     def _cdf_and_density(self, log_sigma: Array) -> tuple[Array, Array]:
+        """Both from one solution, which is kept: who asks for one mostly asks for the other."""
+        last = self._last
+        if last is None or not np.array_equal(last[0], log_sigma, equal_nan=True):
+            last = self._last = (log_sigma.copy(), *self._solved(log_sigma))
+        return last[1].copy(), last[2].copy()
+
+    def _solved(self, log_sigma: Array) -> tuple[Array, Array]:
         log_x = 2.0 * (log_sigma - self._shift)
         low, high = self._continuous.resolved
         cdf = np.asarray(self._zero + np.where(log_x >= high, self._continuous.mass, 0.0))
@@ -182,7 +195,7 @@ class FreeProduct(Law):
         with np.errstate(invalid="ignore"):
             inside = (log_x > low) & (log_x < high)
         asked, in_gap = self._continuous.beside_atoms(log_x[inside], self._slack)
-        state = solve(self._transform, asked)
+        state = real_axis.solve(self._transform, asked)
         survival = self._transform.log_determinant(state).imag / np.pi
         most = self._zero + self._continuous.most_below(asked)
         cdf[inside] = np.clip(1.0 - survival, self._zero, np.minimum(most, 1.0))
@@ -191,6 +204,25 @@ class FreeProduct(Law):
         missing = np.isnan(log_sigma)
         cdf[missing], density[missing] = np.nan, np.nan
         return cdf, density
+
+    def _bracket(self, p: Array) -> tuple[Array, Array]:
+        """By Markov's inequality for x / (x + z) and z / (x + z) on the negative axis.
+
+        Half of E[x / (x + z)] is less than P(x > z), and the same below; then knots between.
+        """
+        above, below = (1.0 - p) / self._transform.rank, (p - self._zero) / self._transform.rank
+        if np.any(below <= _UNRESOLVED):
+            raise TheoryError(
+                f"the quantile of {p.min():.6g} is too close to the mass at σ = 0 to be resolved; "
+                "expected a larger probability"
+            )
+        with np.errstate(divide="ignore"):
+            a = np.log([2.0 - below, above]) - np.log([below, 2.0 - above])
+        bounds = self._shift + 0.5 * self._log_minus_z(np.maximum(a, -_FARTHEST).ravel())
+        low, high = np.clip(bounds.reshape(a.shape), *self.support)
+        ends = np.linspace(low.min(), high.max(), _KNOTS)
+        after = np.searchsorted(np.maximum.accumulate(self.cdf(ends[1:-1])), p)
+        return np.maximum(low, ends[after]), np.minimum(high, ends[after + 1])
 
     @property
     def _slack(self) -> float:
@@ -205,9 +237,9 @@ class FreeProduct(Law):
     def _log_minus_z(self, a: Array) -> Array:
         """log(-z) on the negative axis."""
         near = np.minimum(a, self._transform.reach)
-        linear = self._transform.linearise(self._transform.start(near))
+        value, slope = self._transform.log_minus_z(near)
         # farther out it is affine, or below rounding in everything that depends on it
-        return np.asarray(linear.value + (a - near) * linear.slope)
+        return np.asarray(value + (a - near) * slope)
 
 
 def free_product(factors: Factors, *, log_scale: float = 0.0, name: str | None = None) -> Law:

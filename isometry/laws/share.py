@@ -63,5 +63,7 @@ def share_of_rank(a: Numbers) -> Share:
 def sided_log(w: Numbers, side: Numbers | int) -> Numbers:
     """log w of a w whose imaginary part has the sign `side`, or is 0, but for rounding."""
     if np.iscomplexobj(w):
-        return np.asarray(np.log(w.real + 1j * side * np.abs(w.imag)))
+        sided = np.empty_like(w)
+        sided.real, sided.imag = w.real, np.copysign(w.imag, side)
+        return np.log(sided)
     return np.asarray(np.log(w))

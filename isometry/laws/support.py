@@ -14,7 +14,7 @@ from isometry.errors import TheoryError
 from isometry.laws.edges import gap_end, lower_edge_exists, outermost
 from isometry.laws.law import Array
 from isometry.laws.point_masses import PointMass
-from isometry.laws.polar import solve
+from isometry.laws.polar import REAL_AXIS, solve
 from isometry.laws.transform import Transform
 
 #: mass that an edge may leave out where no equation gives it, and how often it is sectioned
@@ -113,6 +113,7 @@ class Support:
         for _ in range(_SECTIONS):
             above = self._transform.log_determinant(solve(self._transform, grid)).imag / np.pi
             beyond = above if side > 0 else self._transform.rank - above
+            beyond = beyond - REAL_AXIS / np.abs(grid - near)  # all that the small angle blurs
             for point in self._points:
                 beyond = beyond - point.mass * (side * (point.log_x - grid) > 0)
             if not np.any(beyond <= _NO_MASS):
@@ -120,7 +121,7 @@ class Support:
                     f"no edge of {self._name} was found; please report the product asked for"
                 )
             first = int(np.argmax(beyond <= _NO_MASS))
-            grid = np.linspace(grid[first - 1] if first else near, grid[first], 33)
+            grid = np.linspace(grid[first - 1] if first else near, grid[first], 34)[1:]
         return float(grid[-1])
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isometry.errors import TheoryError
+from isometry.laws.factors.diagonal import Diagonal
+from isometry.laws.factors.diagonals import Diagonals
 from isometry.laws.factors.factor import Factor, Hidden
 from isometry.laws.law import Array
 from isometry.laws.series import exp
@@ -26,7 +28,9 @@ _SETTLED = 1e-9
 _CLOSE = 1e-8
 _POLISHES = 30
 #: of a on the negative axis; exp(-80) is rounding even beside 1 - p = 1e-16
-_KNOTS = np.linspace(-80.0, 80.0, 321)
+_FAR_KNOTS = np.array([16.0, 20.0, 26.0, 34.0, 44.0, 60.0, 80.0])
+_KNOTS = np.concatenate([-_FAR_KNOTS[::-1], np.arange(-13.0, 14.0, 2.0), _FAR_KNOTS])
+_ROUGH = 1e-3  # what its unknowns are solved to
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -40,6 +44,15 @@ class Linear(NamedTuple):
     response: Numbers  # (h, n) their derivative in a
     settled: NDArray[np.bool_]  # (n,) whether the correction is as small as it needs to be
     rounding: Array  # (n,) bound on the rounding error of the value
+
+
+class _Group(NamedTuple):
+    """Factors that are solved together."""
+
+    rows: slice  # of the unknowns
+    rank: float
+    hidden: Hidden
+    times: int
 
 
 class Transform:
@@ -74,8 +87,8 @@ class Transform:
         r, in (0, 1].
     log_scale : float
         What log x gains over the unit scale at which the solver works.
-    hidden : list of (Hidden, int)
-        Hidden factors with their multiplicities, which add up to `hidden_count`.
+    hidden_count : int
+        How many factors, with their multiplicities, are hidden.
     """
 
     def __init__(
@@ -92,18 +105,15 @@ class Transform:
             for n in factor.powers:
                 exponents[self._same(n / self.unit)] += times
         self.powers = [(n, c) for n, c in exponents.items() if c != 0]
-        self.hidden: list[tuple[Hidden, int]] = []
-        self._places: list[tuple[slice, float]] = []  # rows of the unknowns, and rank
+        self._groups: list[_Group] = []
         strips = [(0.0, math.pi)]
-        for factor, times in self.factors.items():
-            if isinstance(factor, Hidden) and not factor.powers:
-                rows = slice(len(strips) - 1, len(strips) - 1 + len(factor.strips))
-                self.hidden.append((factor, times))
-                self._places.append((rows, self._same(factor.rank / self.unit)))
-                strips.extend(factor.strips)
+        for hidden, rank, times in self._hidden():
+            rows = slice(len(strips) - 1, len(strips) - 1 + len(hidden.strips))
+            self._groups.append(_Group(rows, rank, hidden, times))
+            strips.extend(hidden.strips)
         self.strips = np.array(strips)
-        self.reach = min((f.reach for f, _ in self.hidden), default=math.inf)
-        self.hidden_count = sum(times for _, times in self.hidden)
+        self.reach = min((group.hidden.reach for group in self._groups), default=math.inf)
+        self.hidden_count = sum(times for f, times in self.factors.items() if not f.powers)
         # a Gaussian brings two exponents, other closed forms and minus an interface one
         self._gaussians = sum(exponents.values()) - 1 + self.hidden_count
         self.log_scale = sum(times * f.log_scale for f, times in self.factors.items())
@@ -135,7 +145,7 @@ class Transform:
         correction, response = np.empty_like(unknowns), np.empty_like(unknowns)
         rounding = 4.0 * _EPS * self._size * (1.0 + np.abs(a))
         settled = np.ones(a.shape, dtype=bool)
-        for rows, n, factor, times in self._groups():
+        for rows, n, factor, times in self._groups:
             block = factor.linearise(unknowns[rows], shares[n])
             value = value + times * block.value
             slope = slope + times * block.slope
@@ -156,26 +166,34 @@ class Transform:
         value: Numbers = -self._gaussians * self.rank * top.mu
         for n, c in self.powers:
             value = value - c * n * shares[n].log_rest
-        for rows, n, factor, times in self._groups():
+        for rows, n, factor, times in self._groups:
             value = value + times * n * factor.log_determinant(state[1:][rows], shares[n])
         return value
 
     def start(self, a: Array) -> Array:
         """States on the negative axis, where a is real."""
+        return self._on_negative_axis(a, _CLOSE)[0]
+
+    def log_minus_z(self, a: Array) -> tuple[Array, Array]:
+        """log(-z) on the negative axis, where a is real, and its slope."""
+        return self._on_negative_axis(a, _CLOSE)[1:]
+
+    def _on_negative_axis(self, a: Array, close: float) -> tuple[Array, Array, Array]:
+        """States, log(-z) to the square of `close`, and its slope."""
         shares = self._shares(share_of_rank(a))
-        guesses = [f.start(shares[n]) for _, n, f, _ in self._groups()]
-        state, settled = self.polish(np.concatenate([a[None], *guesses]))
+        guesses = [hidden.start(shares[n]) for _, n, hidden, _ in self._groups]
+        state, settled, value, slope = self.polish(np.concatenate([a[None], *guesses]), close)
         if not np.all(settled):
             raise TheoryError(
                 f"the factors could not be solved at {np.count_nonzero(~settled)} of "
                 f"{settled.size} points of the negative axis; please report the product asked for"
             )
-        return state
+        return state, value, slope
 
     @cached_property
     def table(self) -> tuple[Array, Array, Array, Array]:
         """States on the negative axis, with log(-z), its slope and the hidden responses there."""
-        state = self.start(_KNOTS[self.reach >= _KNOTS])
+        state = self._on_negative_axis(_KNOTS[self.reach >= _KNOTS], _ROUGH)[0]
         linear = self.linearise(state)
         return state, linear.value, linear.slope, linear.response
 
@@ -193,11 +211,8 @@ class Transform:
             outer gaps.
         """
         shares = self._shares(share_of_rank(a))
-        guesses = [
-            f.branch(shares[n], side, None if places is None else places[f])  # type: ignore[index]
-            for _, n, f, _ in self._groups()
-        ]
-        state, settled = self.polish(np.concatenate([a[None], *guesses]), real=True)
+        guesses = [f.branch(shares[n], side, places) for _, n, f, _ in self._groups]
+        state, settled, _, _ = self.polish(np.concatenate([a[None], *guesses]), real=True)
         # The slope asks for every digit; a step that is not small has left the gap, past a node
         # of a quadrature that weighs next to nothing.
         last = self.linearise(state).correction.real
@@ -206,24 +221,32 @@ class Transform:
         state[:, ~settled] = np.nan
         return state
 
-    def polish(self, state: Numbers, real: bool = False) -> tuple[Numbers, NDArray[np.bool_]]:
-        """Newton's method for the hidden unknowns at fixed a; `real`: keep imaginary parts."""
+    def polish(
+        self, state: Numbers, close: float = _CLOSE, real: bool = False
+    ) -> tuple[Numbers, NDArray[np.bool_], Numbers, Numbers]:
+        """Newton's method for the hidden unknowns at fixed a, until a step is `close` to none.
+
+        Also where it got there, and log(-z), to the square of `close`, with its slope. `real`:
+        keep imaginary parts.
+        """
         state, settled = state.copy(), np.zeros(state.shape[1], dtype=bool)
+        value, slope = np.empty((2, state.shape[1]), dtype=state.dtype)
         active = np.arange(state.shape[1])
         for _ in range(_POLISHES):
-            if active.size == 0 or state.shape[0] == 1:
-                return state, settled | (state.shape[0] == 1)
+            if active.size == 0:
+                break
             with np.errstate(all="ignore"):
                 linear = self.linearise(state[:, active])
+            value[active], slope[active] = linear.value, linear.slope
             step = linear.correction.real if real else linear.correction
             usable = np.all(np.isfinite(step), axis=0)
-            close = np.abs(step) <= _CLOSE * (1.0 + np.abs(state[1:, active]))
-            done = linear.settled | np.all(close, axis=0)
-            step = step / np.maximum(1.0, np.max(np.abs(step), axis=0))
+            small = np.abs(step) <= close * (1.0 + np.abs(state[1:, active]))
+            done = linear.settled | np.all(small, axis=0)
+            step = step / np.maximum(1.0, np.max(np.abs(step), axis=0, initial=0.0))
             state[1:, active] += np.where(usable, step, 0.0)
             settled[active] = done & usable
             active = active[usable & ~done]
-        return state, settled
+        return state, settled, value, slope
 
     def log_moments(self, k: int) -> Array:
         """log E[x^j] for j = 1 … k at unit scale, by Lagrange's inversion of 1/z = t exp(-f(t)).
@@ -236,10 +259,11 @@ class Transform:
         for n, c in self.powers:
             f[0] += c * math.log(n)
             f[1:] -= c * (-1.0 / n) ** j / j
-        for _, n, factor, times in self._groups():
-            series = factor.series(k)
-            series[0] += math.log(n)
-            f += times * series / n ** np.arange(k)
+        for _, n, hidden, times in self._groups:
+            f += times * hidden.series(k) / n ** np.arange(k)
+        for factor, times in self.factors.items():
+            if not factor.powers:
+                f[0] += times * math.log(factor.rank / self.unit)
         order = np.arange(1, k + 1)
         bend = np.where(np.arange(k) > 0, f, 0.0)
         return np.asarray(order * f[0] + np.log([exp(n * bend)[n - 1] / n for n in order]))
@@ -247,10 +271,18 @@ class Transform:
     def _shares(self, top: Share) -> dict[float, Share]:
         return {n: top.of(self.rank / n, (n - self.rank) / n) for n in self._ranks}
 
-    def _groups(self) -> Iterator[tuple[slice, float, Hidden, int]]:
-        """Hidden factors: where their unknowns stand, their rank, they, and how often."""
-        for (rows, n), (factor, times) in zip(self._places, self.hidden, strict=True):
-            yield rows, n, factor, times
+    def _hidden(self) -> Iterator[tuple[Hidden, float, int]]:
+        """Hidden factors, together where they can be, with their rank and multiplicity."""
+        alike: dict[tuple[float, int], list[tuple[Diagonal, int]]] = {}
+        for factor, times in self.factors.items():
+            rank = self._same(factor.rank / self.unit)
+            if isinstance(factor, Diagonal) and not factor.powers:
+                size = factor.values.size.bit_length()  # rows of about one length
+                alike.setdefault((rank, size), []).append((factor, times))
+            elif isinstance(factor, Hidden):
+                yield factor, rank, times
+        for (rank, _), factors in alike.items():
+            yield Diagonals(factors), rank, 1
 
 
 def _counted(items: Iterable[tuple[Item, int]]) -> dict[Item, int]:

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from isometry.laws import FreeProduct, Gaussian, Isometry
+from isometry.meanfield import slope_law
+
 _REFERENCE = Path(__file__).parents[2] / "data" / "reference"
 
 
@@ -63,6 +66,25 @@ def recompute():
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def slopes():
+    """Values and weights of φ′² of some activations, by their names."""
+    variances = {"tanh": 0.5, "erf": 1.0, "leaky_relu": 1.0, "silu": 0.5, "elu": 1.0}
+    return {name: slope_law(name, q) for name, q in variances.items()}
+
+
+@pytest.fixture(scope="session")
+def chain():
+    """Square Gaussian weights and masks, each in its own power."""
+
+    def of(gaussians, masks, p=0.5, log_scale=0.0):
+        factors = [(Gaussian(1, 1), gaussians)] if gaussians else []
+        factors += [(Isometry.mask(1, p), masks)] if masks else []
+        return FreeProduct(factors, log_scale=log_scale)
+
+    return of
 
 
 def _product(weights, depth, masks, n, p, seed):

@@ -49,6 +49,12 @@ def test_quantiles_and_samples_are_atoms():
     assert law.grid(10).size == 0
 
 
+def test_nothing_is_known_of_what_is_not_a_number():
+    law = AtomicLaw.dirac(0.0)
+    assert np.isnan([law.density(np.nan), law.cdf(np.nan)]).all()
+    assert law.density([0.0, np.nan])[0] == 0.0
+
+
 @pytest.mark.parametrize(
     ("atoms", "words"),
     [

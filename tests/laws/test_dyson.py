@@ -8,7 +8,7 @@ import pytest
 
 from isometry.distance import kolmogorov_smirnov
 from isometry.errors import TheoryError
-from isometry.laws import FussCatalan, chain_law
+from isometry.laws import FreeProduct, FussCatalan, Residual, chain_law
 from isometry.laws.dyson import DysonLaw
 from isometry.laws.dyson.hub import Hub
 from isometry.laws.dyson.network import Neurons, Node
@@ -467,3 +467,10 @@ def test_paths_that_cancel_in_the_rank_are_refused():
     gone = Node(neurons, [(y, 1.0), (Node(neurons, [(y, 1.0)]), -1.0)])
     with pytest.raises(TheoryError, match="elementwise paths cancel"):
         DysonLaw(Node(Neurons(4), weights=[(z, 1.0), (gone, 1.0)]))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 10])
+def test_edges_of_faint_branches_are_those_of_the_free_product(layers):
+    law = DysonLaw.from_masks(np.ones((layers, 4)), 1e-6)
+    free = FreeProduct([(Residual(1.0, 1e-3, [1.0]), layers)])
+    assert law.support == pytest.approx(free.support, rel=1e-6)

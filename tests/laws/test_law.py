@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isometry.errors import TheoryError
-from isometry.laws import FussCatalan, chain_law
+from isometry.laws import FreeProduct, FussCatalan, Gaussian, chain_law
 
 TWO_MASKS = chain_law("orthogonal", 1, 2, 0.75)
 LAWS = [
@@ -73,3 +73,18 @@ def test_a_probability_outside_its_range_is_refused(p):
 def test_a_quantile_too_close_to_the_dead_mass_is_refused():
     with pytest.raises(TheoryError, match="too close to the mass at σ = 0 to be resolved"):
         chain_law("orthogonal", 1, 1000).quantile(0.5 + 1e-16)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5])
+def test_a_grid_without_points_is_refused(n):
+    for law in (FussCatalan(1), chain_law("orthogonal", 3, 1)):
+        with pytest.raises(
+            TheoryError, match=r"number of grid points .* whole number of at least 1"
+        ):
+            law.grid(n)
+
+
+def test_the_quantile_of_a_product_is_that_of_its_closed_form():
+    p = np.array([1e-6, 1e-3, 0.5, 1 - 1e-6, 1.0])
+    product = FreeProduct([(Gaussian(1, 1), 30)])
+    assert product.quantile(p) == pytest.approx(FussCatalan(30).quantile(p), abs=1e-4)

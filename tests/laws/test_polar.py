@@ -5,6 +5,7 @@ import pytest
 
 from isometry.errors import TheoryError
 from isometry.laws.factors import Diagonal, Gaussian, Isometry, Residual
+from isometry.laws.factors.diagonals import Diagonals
 from isometry.laws.polar import REAL_AXIS, solve
 from isometry.laws.transform import Linear, Transform
 from isometry.meanfield import slope_law
@@ -146,7 +147,7 @@ def test_a_point_that_cannot_be_started_is_an_error_not_a_number():
 
 def test_a_factor_that_cannot_be_solved_is_an_error_not_a_number(monkeypatch):
     transform = square((TANH, 1), (Gaussian(1, 1), 1))
-    monkeypatch.setattr(TANH, "start", lambda share: np.full((1, share.mu.size), np.nan))
+    monkeypatch.setattr(Diagonals, "start", lambda _, share: np.full((1, share.mu.size), np.nan))
     with pytest.raises(TheoryError, match="could not be solved at 3 of 3 points of the negative"):
         transform.start(np.zeros(3))
 

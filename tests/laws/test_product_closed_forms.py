@@ -18,13 +18,6 @@ from isometry.laws import (
 DEPTHS = [1, 2, 3, 10, 100, 1000, 10000]
 
 
-def chain(gaussians, masks, p=0.5, log_scale=0.0):
-    """Square Gaussian weights and masks, each in its own power."""
-    factors = [(Gaussian(1, 1), gaussians)] if gaussians else []
-    factors += [(Isometry.mask(1, p), masks)] if masks else []
-    return FreeProduct(factors, log_scale=log_scale)
-
-
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_gaussian_weights_reproduce_fuss_catalan(depth):
     closed, general = FussCatalan(depth), FreeProduct([(Gaussian(1, 1), depth)])
@@ -56,7 +49,7 @@ def test_one_gaussian_matrix_reproduces_marchenko_pastur(rows, columns):
     assert general.score == pytest.approx(closed.score, rel=1e-12)
 
 
-def test_one_relu_mask_and_one_gaussian_weight_is_marchenko_pastur_at_ratio_one_half():
+def test_one_relu_mask_and_one_gaussian_weight_is_marchenko_pastur_at_ratio_one_half(chain):
     law = chain(1, 1)
     a, b = (1 - np.sqrt(0.5)) ** 2, (1 + np.sqrt(0.5)) ** 2
     assert law.support == pytest.approx((0.5 * np.log(a), 0.5 * np.log(b)), abs=1e-14)
@@ -65,7 +58,7 @@ def test_one_relu_mask_and_one_gaussian_weight_is_marchenko_pastur_at_ratio_one_
     assert np.allclose(law.density(0.5 * np.log(x)), 2 * density_log_x, rtol=0, atol=1e-10)
 
 
-def test_two_relu_masks_and_orthogonal_weights_give_the_arcsine_law():
+def test_two_relu_masks_and_orthogonal_weights_give_the_arcsine_law(chain):
     law = chain(0, 2)
     s = law.grid(200)
     assert law.support[1] == pytest.approx(0.0, abs=1e-14)

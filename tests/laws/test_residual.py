@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from isometry.distance import kolmogorov_smirnov
-from isometry.laws import FreeProduct, Gaussian, Residual, ResidualUniversal, free_product
+from isometry.laws import (
+    Diagonal,
+    FreeProduct,
+    Gaussian,
+    Isometry,
+    Residual,
+    ResidualUniversal,
+    free_product,
+)
 from isometry.meanfield import slope_law
 
 MASK = ([0.0, 1.0], [0.5, 0.5])
@@ -59,6 +67,30 @@ def test_many_small_branches_have_the_universal_law(kind, c):
     assert law.std_log_sigma == pytest.approx(universal.std_log_sigma, rel=1e-4)
     far = relu(c, 2, kind)
     assert np.max(np.abs(far.cdf(s) - universal.cdf(s))) > 1e-2
+
+
+@pytest.mark.parametrize("b", [1e-3, 1e-6, 1e-7])
+def test_branches_that_are_faint_have_a_semicircle(b):
+    """To first order in b, log σ is an eigenvalue of a sum of many small Hermitian matrices."""
+    law = FreeProduct([(Residual(1.0, b, *slope_law("softplus", 1.0)), 100)])
+    d, p = slope_law("softplus", 1.0)
+    radius = b * math.sqrt(2 * 100 * (d @ p))
+    assert law.support == pytest.approx((-radius, radius), rel=0.01)
+    u = np.linspace(-0.9, 0.9, 7)
+    density = 2 / np.pi * np.sqrt(1 - u**2)
+    assert radius * law.density(radius * u) == pytest.approx(density, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "orthogonal"])
+def test_without_a_skip_a_layer_is_its_weight_and_its_diagonal(kind):
+    d, p, b, variance = [0.0, 0.5, 2.0], [0.25, 0.5, 0.25], 0.6, 1.7
+    scale = b * math.sqrt(variance)
+    weight = Gaussian(1, 1, scale**2) if kind == "gaussian" else Isometry(1, 1, scale=scale)
+    law = free_product([(Residual(0.0, b, d, p, kind, variance), 3)])
+    same = free_product([(weight, 3), (Diagonal(d, p), 3)])
+    assert law.support == pytest.approx(same.support)
+    assert law.score == pytest.approx(same.score, rel=1e-12)
+    assert np.array(law.atoms) == pytest.approx(np.array(same.atoms))
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "orthogonal"])

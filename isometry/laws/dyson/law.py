@@ -29,7 +29,8 @@ _DROWNED = 1e-6  # how near to an atom the density beside it is lost in rounding
 _NO_TAIL = 1e-3
 #: an edge is first bracketed by the mass beyond it, then found from the density
 _BRACKET = 1e-6
-_EDGE_MASS = 1e-12  # what a bracket of an edge may leave outside
+_CLOSEST = 1e-9  # of an edge to the mean of log σ
+_EDGE_MASS = 1e-11  # what a bracket of an edge may leave outside, for each weight of the network
 
 
 class DysonLaw(Law):
@@ -86,8 +87,8 @@ class DysonLaw(Law):
 
     def __init__(self, output: Node, name: str | None = None) -> None:
         """Write down the equation and solve it on the negative axis."""
-        weights = sum(len(node.weights) for node in output.ancestors())
-        self.name = name or f"Dyson equation: {weights} Gaussian weights, infinite width"
+        self._weights = sum(len(node.weights) for node in output.ancestors())
+        self.name = name or f"Dyson equation: {self._weights} Gaussian weights, infinite width"
         self._equation = DysonEquation.of(output)
         self._r = shape_rank(output)
         alive = rank(output)
@@ -282,7 +283,9 @@ class DysonLaw(Law):
         while abs(outer - inner) > _BRACKET:
             at = np.linspace(inner, outer, 18)
             mass = self._continuous(at)[0]
-            beyond = (self._full - mass if upper else mass) <= _EDGE_MASS
+            # a small angle of z blurs the law: that much of it seems to be outside
+            blur = REAL_AXIS / np.maximum(np.abs(at - self.mean_log_sigma), _CLOSEST)
+            beyond = (self._full - mass if upper else mass) <= self._weights * _EDGE_MASS + blur
             beyond[0], beyond[-1] = False, True
             k = int(np.argmax(beyond))
             inner, outer = float(at[k - 1]), float(at[k])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -38,12 +39,17 @@ class Factor(ABC):
 
         z(t) = Π_l χ_l(t) Π_j t / (n_j + t).
 
-    A factor says its χ through `log_scale` and `powers` where χ has a closed form, and is a
-    `Hidden` where χ is itself the root of an equation.
+    A factor says its χ through `log_scale` and `powers` where χ has a closed form. Where χ is
+    itself the root of an equation a `Hidden` has it, for that factor or for several of a kind.
     """
 
     rows: float
     columns: float
+
+    @property
+    def parts(self) -> tuple[Factor, ...]:
+        """What stands for it in a product: itself, or several factors free of each other."""
+        return (self,)
 
     @property
     @abstractmethod
@@ -65,11 +71,17 @@ class Factor(ABC):
         """Point masses at x > 0, in increasing order of x; none where the law is continuous."""
         return ()
 
+    @property
+    def largest_eigenspace(self) -> Eigenspace | None:
+        """The first of those of the largest dimension."""
+        return max(self.eigenspaces, key=lambda space: space.dimension, default=None)
+
 
 class Block(NamedTuple):
-    """One Newton step of a hidden factor, as a function of the step in a.
+    """One Newton step of hidden factors, as a function of the step in a.
 
-    Hidden unknowns move by `correction + response da`, log(-χ) is `value + slope da` after it.
+    Hidden unknowns move by `correction + response da`; log(-χ), summed over the factors, is
+    `value + slope da` after it.
     """
 
     value: Numbers  # (n,)
@@ -81,7 +93,7 @@ class Block(NamedTuple):
 
 
 class Hidden(ABC):
-    """The side of a factor whose χ(t) is the root of an equation with unknowns of its own."""
+    """One or more factors of one rank whose χ(t) are roots of equations with unknowns."""
 
     #: lowest and highest imaginary part of each unknown, for z in the upper half plane
     strips: tuple[tuple[float, float], ...]
@@ -98,21 +110,21 @@ class Hidden(ABC):
         """Good guesses of the unknowns on the negative axis, where `share` is real; (h, n)."""
 
     @abstractmethod
-    def branch(self, share: Share, side: int, place: int | None) -> Numbers:
+    def branch(self, share: Share, side: int, places: Mapping[Factor, int] | None) -> Numbers:
         """Good guesses of the unknowns on the positive axis, in a gap of the spectrum; (h, n).
 
-        There t is real, positive for side = 1 and below -rank for side = -1. Without a place
+        There t is real, positive for side = 1 and below -rank for side = -1. Without places
         the gap is the one above (1) or below (-1) the whole spectrum, else the one on that
-        side of the eigenspace with that place.
+        side of the eigenspaces with those places.
         """
 
     @abstractmethod
     def log_determinant(self, unknowns: Numbers, share: Share) -> Numbers:
-        """E log(1 - x/z) per dimension of the rank, at the factor's own z = χ."""
+        """E log(1 - x/z) per dimension of the rank, at z = χ, summed over the factors."""
 
     @abstractmethod
     def series(self, order: int) -> Array:
-        """Coefficients of log(χ t) in powers of t / rank around t = 0, shape (order,)."""
+        """Coefficients of Σ log(χ t) in powers of t / rank around t = 0, shape (order,)."""
 
 
 def fits(label: str, value: object, largest: float) -> float:
@@ -151,9 +163,10 @@ def distribution(values: object, weights: object) -> tuple[Array, Array]:
     x = np.where(x < _SMALLEST * x.max(), 0.0, x)
     order = np.argsort(x)
     x, w = x[order], w[order]
-    new = np.diff(x, prepend=-1.0) > _SAME * x
-    total = np.add.reduceat(w, np.flatnonzero(new))
-    x, w = np.add.reduceat(w * x, np.flatnonzero(new)) / np.where(total > 0, total, 1.0), total
+    first = np.append(0, 1 + np.flatnonzero(x[1:] - x[:-1] > _SAME * x[1:]))
+    if first.size < x.size:
+        total = np.add.reduceat(w, first)
+        x, w = np.add.reduceat(w * x, first) / np.where(total > 0, total, 1.0), total
     if w[0] < _UNDERFLOW and x[0] == 0:
         w[0] = 0.0
     return x[w > 0], w[w > 0] / w.sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import ArrayLike
 
 from isometry.domain import finite, positive
 from isometry.errors import TheoryError
+from isometry.laws.factors.diagonal import Diagonal
 from isometry.laws.factors.factor import Block, Eigenspace, Factor, Hidden, distribution
+from isometry.laws.factors.gaussian import Gaussian
+from isometry.laws.factors.isometry import Isometry
 from isometry.laws.factors.masses import masses, run
 from isometry.laws.law import Array
 from isometry.laws.series import composed, log, log_over_argument, power_sums, reverted, times
@@ -21,6 +25,7 @@ Kind = Literal["gaussian", "orthogonal"]
 #: of one evaluation of the two equations
 _ROUNDING = 64.0 * float(np.finfo(float).eps)
 _BISECTIONS = 50
+_FAINT = 1e-6  # -C_X of a branch beside whose skip digits are lost
 _WIDEST_GAIN = 500.0  # |log| of the largest x of the branch beside that of the skip
 _WIDEST_LOGIT = 120.0
 
@@ -50,7 +55,8 @@ class Residual(Factor, Hidden):
     Parameters
     ----------
     a, b
-        Scales of the skip and of the branch; signs do not matter, zero is refused.
+        Scales of the skip and of the branch; signs do not matter. Without a skip, a = 0, the layer
+        is a weight and a diagonal; a branch of 0 is refused.
     values, weights : (k,) arrays
         d >= 0, the squares of D, and their masses: for an activation φ′(h)².
     kind
@@ -90,10 +96,10 @@ class Residual(Factor, Hidden):
         if kind not in get_args(Kind):
             raise TheoryError(f'the kind is {kind!r}; expected "gaussian" or "orthogonal"')
         self.a, self.b = abs(finite("a", a)), abs(finite("b", b))
-        if self.a == 0 or self.b == 0:
+        if self.b == 0:
             raise TheoryError(
-                f"the scales of skip and branch are {a!r} and {b!r}; expected neither to be 0: "
-                "without a skip use Diagonal and a weight, without a branch Isometry"
+                f"the scale of the branch is {b!r}; expected a number other than 0: "
+                "without a branch use Isometry"
             )
         self.rows = self.columns = positive("size", size)
         self.kind, self.variance = kind, positive("variance", variance)
@@ -101,8 +107,9 @@ class Residual(Factor, Hidden):
         unit, self._masses = masses(self.values, self.weights)
         self._dead = float(self.weights[0]) if self.values[0] == 0 else 0.0
         # in units of the skip: x = a² (1 + …), and the branch's largest d is 1
-        self._log_gain = 2 * math.log(self.b / self.a) + math.log(self.variance) + math.log(unit)
-        if abs(self._log_gain) > _WIDEST_GAIN:
+        ratio = 2 * math.log(self.b / self.a) if self.a else math.inf
+        self._log_gain = ratio + math.log(self.variance) + math.log(unit)
+        if self.a and abs(self._log_gain) > _WIDEST_GAIN:
             raise TheoryError(
                 f"skip and branch differ by a factor e^{0.5 * self._log_gain:.0f}; expected scales "
                 "that float64 holds beside each other"
@@ -122,8 +129,19 @@ class Residual(Factor, Hidden):
         return f"Residual({self.a:g}, {self.b:g}, {self.values.size} values, {self.kind!r})"
 
     @property
+    def parts(self) -> tuple[Factor, ...]:
+        """The layer itself, or its weight and its diagonal where it has no skip."""
+        if self.a:
+            return (self,)
+        size, variance = self.rows, self.b**2 * self.variance
+        diagonal = Diagonal(self.values, self.weights, size)
+        if self.kind == "gaussian":
+            return Gaussian(size, size, variance), diagonal
+        return Isometry(size, size, scale=math.sqrt(variance)), diagonal
+
+    @property
     def rank(self) -> float:
-        """All of it: a I + b X has no null space."""
+        """All of it: with a skip a I + b X has no null space."""
         return self.rows
 
     @property
@@ -178,21 +196,24 @@ class Residual(Factor, Hidden):
         low, high = np.full(share.mu.shape, -reach), np.full(share.mu.shape, reach)
         for _ in range(_BISECTIONS):
             h = 0.5 * (low + high)
-            rises = self._miss(h, share)[0] < 0
+            of_branch, of_skip, _ = self._log_zeta(h, share)
+            rises = of_branch < of_skip
             low, high = np.where(rises, h, low), np.where(rises, high, h)
-        return np.stack([h, self._miss(h, share)[1]])
+        of_branch, of_skip, p = self._log_zeta(h, share)
+        # a faint branch is the difference of numbers that are not
+        return np.stack([h, np.where(p > _FAINT, of_branch, of_skip)])
 
-    def branch(self, share: Share, side: int, place: int | None) -> Numbers:
+    def branch(self, share: Share, side: int, places: Mapping[Factor, int] | None) -> Numbers:
         """From a table in ζ on which C_a, C_X and t are explicit."""
-        key, h, y = self._gap_table(side, place is not None)
+        key, h, y = self._gap_table(side, places is not None)
         wanted = -share.mu.real if side > 0 else -share.rest.real
         with np.errstate(divide="ignore", invalid="ignore"):
-            at = np.log(wanted) if place is None else np.arcsinh(wanted)
+            at = np.log(wanted) if places is None else np.arcsinh(wanted)
         at = np.where((at < key[0]) | (at > key[-1]), np.nan, at)  # there is no such t
         real = np.stack([np.interp(at, key, h), np.interp(at, key, y)])
         found = real + 1j * np.pi * np.array([[1.0], [-float(side)]])
         # between -size and 0, t still belongs to the negative axis
-        own = (share.mu.real > 0) & (share.rest.real > 0) & (place is None)
+        own = (share.mu.real > 0) & (share.rest.real > 0) & (places is None)
         return np.asarray(np.where(own, self.start(share.real), found) if np.any(own) else found)
 
     def log_determinant(self, unknowns: Numbers, share: Share) -> Numbers:
@@ -224,15 +245,15 @@ class Residual(Factor, Hidden):
         log_q = sided_log(q, side)
         return sided_log(du, -side) - peak, log_q, np.log(du_slope) - peak
 
-    def _miss(self, h: Array, share: Share) -> tuple[Array, Array]:
-        """The inequality of g² on the negative axis, and log(-ζ), where t is what it should be."""
+    def _log_zeta(self, h: Array, share: Share) -> tuple[Array, Array, Array]:
+        """log(-ζ) on the negative axis where t is what it should be; where g² is; and -C_X."""
         skip = share_of_rank(h)
         p = np.where(skip.mu < 0.5, share.mu - skip.mu, skip.rest - share.rest)
         q = share.rest + skip.mu
         with np.errstate(divide="ignore", invalid="ignore"):
             y = self._masses.from_logit(np.log(p) - np.log(q - self._dead))
         y = np.where(p <= 0, np.inf, np.where(q <= self._dead, -np.inf, y))
-        return skip.log_mu + skip.log_rest + y - self._turns * np.log(q) + self._log_gain, y
+        return y, self._turns * np.log(q) - skip.log_mu - skip.log_rest - self._log_gain, p
 
     def _gap_table(self, side: int, at_atom: bool) -> tuple[Array, ...]:
         """An increasing function of m or of -1 - m, and the real parts of both unknowns."""
@@ -241,7 +262,7 @@ class Residual(Factor, Hidden):
         return self._tables[side, at_atom]
 
     def _tabulate(self, side: int, at_atom: bool) -> tuple[Array, ...]:
-        skip_rules = self._masses.mean * math.exp(self._log_gain) < 1.0
+        skip_rules = float(self._masses.mean) * math.exp(self._log_gain) < 1.0
         outer = not at_atom and (side > 0 or skip_rules)
         below = side < 0 and (at_atom or skip_rules)  # C_a < -1, otherwise C_a > 0
         log_zeta = self._masses.gap(self._masses.d.size if outer else 0)

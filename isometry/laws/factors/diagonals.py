@@ -1,0 +1,103 @@
+"""The equations of several diagonal factors, solved together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from isometry.laws.factors.diagonal import Diagonal
+from isometry.laws.factors.factor import Block, Factor, Hidden
+from isometry.laws.factors.masses import Masses
+from isometry.laws.law import Array
+from isometry.laws.series import log_over_argument, power_sums, reverted
+from isometry.laws.share import Numbers, Share
+
+#: of one evaluation of the logit
+_ROUNDING = 2.0 * float(np.finfo(float).eps)
+
+
+class Diagonals(Hidden):
+    r"""χ of each factor is the root ζ of t = E d / (ζ - d) times the rank: unknown y = log(-ζ).
+
+    The factors have one rank, and their unknowns do not meet: one row each of the same arrays.
+
+    Parameters
+    ----------
+    factors
+        Different factors of one rank, with their multiplicities.
+    """
+
+    def __init__(self, factors: Sequence[tuple[Diagonal, int]]) -> None:
+        self.factors = [factor for factor, _ in factors]
+        self.strips = ((-math.pi, 0.0),) * len(factors)
+        self._times = np.array([times for _, times in factors], dtype=float)
+        self._tables: dict[tuple[Diagonal, int], tuple[Array, Array]] = {}
+
+    @cached_property
+    def _masses(self) -> Masses:
+        return Masses.rows([factor.masses for factor in self.factors])
+
+    def linearise(self, unknowns: Numbers, share: Share) -> Block:
+        """The logit of P = -t / rank, from ζ and from a."""
+        logit, slope = self._masses.logit(unknowns)
+        correction = (share.log_mu - share.log_rest - logit) / slope
+        response = (share.slope_mu - share.slope_rest) / slope
+        error = _ROUNDING * (1.0 + np.abs(unknowns)) / np.abs(slope)
+        value, total = self._times @ (unknowns + correction), self._times @ response
+        return Block(value, total, correction, response, 0.0, self._times @ error)
+
+    def start(self, share: Share) -> Array:
+        """From a table on ζ < 0, along which the logit decreases."""
+        logit = share.log_mu - share.log_rest
+        return self._masses.from_logit(np.broadcast_to(logit, (len(self.factors), logit.size)))
+
+    def branch(self, share: Share, side: int, places: Mapping[Factor, int] | None) -> Numbers:
+        """From tables between two neighbouring values, or beyond the last."""
+        with np.errstate(divide="ignore"):
+            logit = np.log(np.abs(share.mu.real)) - np.log(np.abs(share.rest.real))
+        # in an outer gap t between -rank and 0 belongs to ζ < 0
+        own = (share.mu.real > 0) & (share.rest.real > 0)
+        found = np.empty((len(self.factors), own.size), dtype=complex)
+        if np.any(own):
+            found[:] = self.start(share.real)
+        for row, factor in zip(found, self.factors, strict=True):
+            last = factor.masses.d.size - 1
+            place = (last if side > 0 else 0) if places is None else places[factor]
+            above = place + 1 if side > 0 else place
+            inner = 0 < above <= last
+            wanted = np.arcsinh(share.mu.real) if inner else logit
+            beyond = np.interp(wanted, *self._gap_table(factor, above)) - 1j * np.pi
+            row[:] = np.where(own & (not inner), row, beyond)
+        return found
+
+    def log_determinant(self, unknowns: Numbers, share: Share) -> Numbers:
+        """E log(1 - d/ζ)."""
+        times = self._times / self._masses.alive
+        return np.asarray(times @ self._masses.log_determinant(unknowns))
+
+    def series(self, order: int) -> Array:
+        """From t = E Σ_k (d/ζ)^k reverted to 1/ζ as a series in t."""
+        total = np.zeros(order)
+        for factor, times in zip(self.factors, self._times, strict=True):
+            law = factor.masses
+            moments = power_sums(law.d, law.p / law.alive, order)
+            total -= times * log_over_argument(reverted(moments))
+        return total
+
+    def _gap_table(self, factor: Diagonal, above: int) -> tuple[Array, Array]:
+        """An increasing function of P with the log ζ between two values that belong to it.
+
+        In an outer gap P does not pass 0 or 1, and its logit resolves them; in an inner one it
+        takes all real values, and passes both smoothly.
+        """
+        if (factor, above) not in self._tables:
+            log_zeta = factor.masses.gap(above)
+            logit = factor.masses.logit(log_zeta - 1j * np.pi)[0]
+            inner = 0 < above < factor.masses.d.size
+            key = np.arcsinh((1.0 / (1.0 + np.exp(-logit))).real) if inner else logit.real
+            order = np.argsort(key)
+            self._tables[factor, above] = key[order], log_zeta[order]
+        return self._tables[factor, above]

@@ -304,7 +304,9 @@ def _forward(
         with network.held_still(device), torch.no_grad(), fused_kernels():
             for dtype, f in functions.items():
                 try:
-                    return call(f, rows.detach().to(device, dtype))
+                    y = call(f, rows.detach().to(device, dtype))
+                    network.refuse_writes(f)
+                    return y
                 except (InputError, MeasurementError):
                     if dtype == own:
                         raise

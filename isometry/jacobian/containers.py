@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Mapping
+from operator import is_
+from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 Slot = tuple[Any, Any, Any]  # a table, mapping or list; a name or index in it; what is there
@@ -16,6 +19,8 @@ CONTAINERS = (tuple, *_CHANGING)
 _INERT = {int, float, bool, str, type(None)}
 _MOST = 1000  # items of a container; one with more is a data set
 _FARTHEST = 4  # containers in containers
+# Objects of these packages keep no state of a network.
+_FOREIGN = {*sys.stdlib_module_names, "torch", "numpy"}
 
 
 class Contents:
@@ -35,22 +40,22 @@ class Contents:
         self.tuples: list[Slot] = []
 
     def look(self, slots: Any, name: Any, value: Any, depth: int = 0) -> None:
-        """Find what is in the container of that name."""
-        changes = type(value) in _CHANGING
-        if id(value) in self.holders or len(value) > _MOST:
+        """Find what is in the container, or among the attributes of the object, of that name."""
+        whole = value if isinstance(value, CONTAINERS) else _attributes(value)
+        if whole is None or id(whole) in self.holders or len(whole) > _MOST:
             return
-        if changes:
-            self.holders[id(value)] = value
-        elif not isinstance(value, tuple) or _INERT.issuperset(map(type, value)):
+        if type(whole) in _CHANGING:
+            self.holders[id(whole)] = whole
+        elif not isinstance(whole, tuple) or _INERT.issuperset(map(type, whole)):
             return
-        elif not isinstance(slots, tuple) and tensors_in(value):
-            self.tuples.append((slots, name, value))
-        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            if isinstance(inner, CONTAINERS):
+        elif not isinstance(slots, tuple) and tensors_in(whole):
+            self.tuples.append((slots, name, whole))
+        for key, inner in list(whole.items() if isinstance(whole, dict) else enumerate(whole)):
+            if not isinstance(inner, Tensor):
                 if depth < _FARTHEST:
-                    self.look(value, key, inner, depth + 1)
-            elif isinstance(inner, Tensor) and hasattr(value, "__setitem__") and _has_values(inner):
-                self.slots.append((value, key, inner))
+                    self.look(whole, key, inner, depth + 1)
+            elif hasattr(whole, "__setitem__") and _has_values(inner):
+                self.slots.append((whole, key, inner))
 
 
 def tensors_in(value: object) -> list[Tensor]:
@@ -68,10 +73,32 @@ def replaced(value: Any, others: Mapping[int, Tensor]) -> Any:
     return others.get(id(value), value)
 
 
+def _attributes(value: object) -> dict[str, object] | None:
+    """Return the attributes of an object of the user's own making, such as a namespace."""
+    kind = type(value)
+    if kind in _INERT or isinstance(value, (nn.Module, type)):
+        return None
+    if kind.__module__.partition(".")[0] in _FOREIGN and kind is not SimpleNamespace:
+        return None
+    table = getattr(value, "__dict__", None)
+    return table if type(table) is dict else None
+
+
 def refill(holder: Any, kept: Any) -> None:
     """Give a container back what was in it."""
+    if unchanged(holder, kept):
+        return
     holder.clear()
     (holder.extend if isinstance(holder, (list, deque)) else holder.update)(kept)
+
+
+def unchanged(holder: Any, kept: Any) -> bool:
+    """Whether the very same objects are in a container, in the same order."""
+    if len(holder) != len(kept):
+        return False
+    if isinstance(kept, dict):
+        return list(holder) == list(kept) and all(map(is_, holder.values(), kept.values()))
+    return all(map(is_, holder, kept))
 
 
 def _has_values(t: Tensor) -> bool:

@@ -74,9 +74,11 @@ def measuring(
             ):
                 yield changes
         finally:
-            if held is None:
-                put_back()
-            _held.reset(token)
+            try:
+                if held is None:
+                    put_back()
+            finally:
+                _held.reset(token)
 
 
 def found_plain(modules: Sequence[nn.Module]) -> bool:

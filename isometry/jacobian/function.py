@@ -77,6 +77,7 @@ class Network:
         self.output_name = ""
         self.memory = memory
         self._remembering = False
+        self._entering: list[LentWeights] = []
         self._lent: WeakKeyDictionary[PureFunction, LentWeights] = WeakKeyDictionary()
         self._looked_at: set[torch.Size] = set()
         self._at_output, self._at_input = self.selection.positions()
@@ -98,12 +99,13 @@ class Network:
         )
 
     def _put_back(self) -> None:
-        for lent in list(self._lent.values()):
+        for lent in [*self._lent.values(), *self._entering]:
             lent.put_back()
+        self._entering.clear()
 
     def refuse_writes(self, f: PureFunction) -> None:
         """Refuse a network whose forward has just written to its own weights, past those lent."""
-        if name := self._lent[f].written_past():
+        if name := self._lent[f].undo_writes():
             raise MeasurementError(
                 f"forward writes to {name!r} through an object or a global that views it, past the "
                 "copy that is measured: keep the view as an attribute of a module, or in a list"
@@ -148,6 +150,7 @@ class Network:
         the caller's.
         """
         lent = LentWeights(self.modules, dtype, device)
+        self._entering.append(lent)
         fixed = self.arguments.cast(dtype, device)
         section = self._section
         with lent:
@@ -185,6 +188,7 @@ class Network:
             return self._read(y)
 
         self._lent[f] = lent
+        self._entering.remove(lent)
         return f, point
 
     def _shapes_only(self, dtype: torch.dtype) -> PureFunction | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from operator import is_
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from isometry.jacobian.containers import unchanged
 from isometry.jacobian.modules import own_attributes
 
 _CHANGING = (np.ndarray, torch.Generator, random.Random, np.random.Generator)
@@ -25,10 +26,10 @@ def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> AbstractContex
 
 @contextmanager
 def _mode_kept(changed: Sequence[nn.Module], train_mode: bool) -> Iterator[None]:
-    # The flag itself: eval() may be overridden and do more.
-    for m in changed:
-        m.training = train_mode
     try:
+        # The flag itself: eval() may be overridden and do more.
+        for m in changed:
+            m.training = train_mode
         yield
     finally:
         for m in changed:
@@ -53,14 +54,23 @@ def attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
             if table:
                 table.clear()
         for table, kept in before:
-            if list(table) != list(kept):  # order counts: it is that of the state dict
-                table.clear()
-            table.update(kept)
+            _restore(table, kept)
+
+
+def _restore(table: dict[Any, Any], kept: dict[Any, Any]) -> None:
+    """Give a mapping back what was in it, by no method that its own class may have changed."""
+    if unchanged(table, kept):  # order counts: it is that of the state dict
+        return
+    plain: Any = OrderedDict if isinstance(table, OrderedDict) else dict
+    plain.clear(table)
+    for key, value in kept.items():
+        plain.__setitem__(table, key, value)
 
 
 def _kept_on_classes(modules: Sequence[nn.Module]) -> list[Any]:
     """Return the mappings and lists of the modules' own classes: caches that instances share."""
-    kinds = {k for k in set(map(type, modules)) if not k.__module__.startswith("torch.")}
+    bases = {base for kind in set(map(type, modules)) for base in kind.__mro__}
+    kinds = {k for k in bases if not k.__module__.startswith(("torch.", "builtins"))}
     return [v for k in kinds for v in vars(k).values() if type(v) in (dict, list)]
 
 
@@ -76,9 +86,7 @@ def attributes_once(modules: Sequence[nn.Module]) -> Iterator[None]:
         yield
     finally:
         for table, kept in before:
-            if list(table) != list(kept) or not all(map(is_, table.values(), kept.values())):
-                table.clear()
-                table.update(kept)
+            _restore(table, kept)
 
 
 @contextmanager

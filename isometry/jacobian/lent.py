@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError
 from isometry.jacobian.alias import Alias, overlapping
-from isometry.jacobian.containers import CONTAINERS, Contents, Slot, refill, replaced, tensors_in
+from isometry.jacobian.containers import Contents, Slot, refill, replaced, tensors_in
 from isometry.jacobian.modules import all_stock, own_attributes
 
 # Layers that use their vectors in sums and products alone; those derived from them may not.
@@ -42,8 +42,9 @@ class LentWeights:
 
     The same exchange as `torch.func.functional_call`, with the slots looked up once: for a
     deep network of small layers the look-up costs as much as the forward pass. Tensors that
-    are plain attributes, or in lists, tuples and mappings, count as buffers; so does a weight
-    from the pass on that writes to it. Tensors that view one memory go on doing so.
+    are plain attributes, or in lists, tuples, mappings and objects of the user's own, count
+    as buffers; so does a weight from the pass on that writes to it. Tensors among these that view
+    one memory go on doing so.
 
     In forward mode the vectors of stock layers (biases, scales of norms) get a tangent of
     zeros. A missing one costs more: PyTorch asks its Python reference for the shape of every
@@ -67,7 +68,7 @@ class LentWeights:
             for name, value in own_attributes(m).items():
                 if isinstance(value, Tensor):
                     self._slots.append((table, name, value))
-                elif not stock and isinstance(value, CONTAINERS):
+                elif not stock:
                     contents.look(table, name, value)
         self._slots += contents.slots
         self._tuples, self._holders = contents.tuples, list(contents.holders.values())
@@ -107,10 +108,17 @@ class LentWeights:
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         elif not own.is_floating_point():
             dtype = own.dtype
-        return self._as(i, own.detach().to(device=self._device, dtype=dtype, copy=True))
+        try:
+            return self._as(i, own.detach().to(device=self._device, dtype=dtype, copy=True))
+        except NotImplementedError as e:
+            raise InputError(
+                f"{name!r} is held in a layout ({own.layout}) that cannot be copied in "
+                f"{dtype}: keep it as a dense tensor"
+            ) from e
 
     def _as(self, i: int, t: Tensor) -> Tensor:
-        return t.as_subclass(_Lent) if i in self._watched and type(t) is Tensor else t
+        watched = i in self._watched and type(t) is Tensor and _is_dense(t)
+        return t.as_subclass(_Lent) if watched else t
 
     def __enter__(self) -> None:
         # All that can fail comes before the first slot is touched.
@@ -141,18 +149,21 @@ class LentWeights:
         while self._entered:
             self.__exit__()
 
-    def written_past(self) -> str:
-        """Name a tensor of the network's own that differs from its copy; empty where none does.
+    def undo_writes(self) -> str:
+        """Name a tensor of the network's own that differs from its copy, and put its values back.
 
         After a pass that is one which forward has reached by other ways than the attributes of
-        modules: an object or a global that views it.
+        modules, such as a global that views it. Empty where there is none.
         """
+        found = ""
         for i, (name, own) in self._owns.items() if self._watched else ():
             kept = self._fixed.get(i, own)
-            now = own.detach().to(kept)
-            if not torch.equal(now, kept) and bool(((now != kept) & (now == now)).any()):
-                return name
-        return ""
+            if not _is_dense(own) or torch.equal(now := own.detach().to(kept), kept):
+                continue
+            if bool(((now != kept) & (now == now)).any()):
+                found = found or name
+                own.detach().copy_(kept)
+        return found
 
     def _copies(self) -> dict[int, Tensor]:
         """Return what stands in for each tensor in one pass."""
@@ -188,6 +199,10 @@ class LentWeights:
             self._fixed[i] = self._copied(i)
             self._cloned.append(i)
             del self._versions[i]
+
+
+def _is_dense(t: Tensor) -> bool:
+    return t.layout is torch.strided and not t.is_nested
 
 
 def _rescales(m: nn.Module) -> bool:

@@ -28,6 +28,12 @@ _PLAIN = {
     *(nn.Tanh, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign),
     *(nn.Softmax, nn.LogSoftmax),
 }
+# Methods of theirs, which an attribute of the same name would replace.
+_METHODS = {
+    kind: {n for base in kind.__mro__ for n, v in vars(base).items() if callable(v)}
+    for kind in _PLAIN
+}
+_FORWARD = {"forward"}
 _ATOMS = {int, float, bool, str, type(None)}  # nothing is inside
 _FARTHEST = 4  # containers and closures between a function and its modules
 _MOST = 1000  # items looked at in one container, which may be a data set
@@ -116,7 +122,7 @@ def _altered(m: nn.Module) -> bool:
         or m._backward_hooks
         or m._backward_pre_hooks
         or m._compiled_call_impl
-        or "forward" in vars(m)
+        or not _METHODS.get(type(m), _FORWARD).isdisjoint(vars(m))
     )
 
 

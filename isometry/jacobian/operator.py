@@ -372,8 +372,7 @@ class Jacobian:
                     f"({failure})"
                 )
             self._notes += changed
-            if self._check is None:
-                self.network.refuse_writes(self.f)
+            self.network.refuse_writes(self.f)
         if own in (torch.float16, torch.bfloat16) and self.x.dtype != own:
             self._notes.append(f"measured in {_name(self.x.dtype)}, with weights of {_name(own)}")
         if name := self.network.output_name:

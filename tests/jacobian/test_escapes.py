@@ -1,6 +1,8 @@
 """What the code of a network may do to the measurement besides computing."""
 
+import copy
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -134,9 +136,131 @@ class Hidden(nn.Module):
         return self.layer(x)
 
 
-def test_a_weight_written_through_an_object_is_refused():
+def test_a_view_in_an_object_is_followed():
+    net, x = Hidden(), torch.ones(1, 3)
+    before = copy.deepcopy(net.state_dict())
+    truth = net.layer.weight.detach().double().clone()
+    truth[0] = 2.0
+    torch.testing.assert_close(Jacobian(net, x).dense(), truth)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert net.kept.row.data_ptr() == net.layer.weight.data_ptr()
+
+
+class Reader(nn.Module):
+    """It reads a buffer of its own through an object."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("c", torch.zeros(3))
+        self.kept = SimpleNamespace(inner=SimpleNamespace(key=self.c))
+
+    def forward(self, x):
+        self.c.copy_(x[0].detach())
+        return x * self.kept.inner.key + 0.5 * x
+
+
+def test_a_buffer_read_through_an_object_is_the_one_that_was_written():
+    net, x = Reader(), torch.tensor([[0.3, 0.7, 1.1]])
+    found = isometry.spectrum(net, x, check_itself=False).singular_values
+    assert found == pytest.approx([1.6, 1.2, 0.8], rel=1e-6)
+    assert not net.c.any()
+
+
+ROWS = {}
+
+
+class Global(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        ROWS["row"] = self.layer.weight.data[0]
+
+    def forward(self, x):
+        ROWS["row"].mul_(0.5)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("measure", [Jacobian, isometry.analyze, isometry.spectrum])
+def test_a_weight_written_through_a_global_is_refused_and_given_back(measure):
+    net = Global()
+    before = net.layer.weight.detach().clone()
     with pytest.raises(MeasurementError, match="forward writes to 'weight' through an object"):
-        Jacobian(Hidden(), torch.ones(1, 3))
+        measure(net, torch.ones(1, 3))
+    assert torch.equal(net.layer.weight, before)
+
+
+class Base(nn.Module):
+    cache = {}  # noqa: RUF012 - the point is that instances share it
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+
+class Child(Base):
+    def forward(self, x):
+        if x.shape not in self.cache:
+            self.cache[x.shape] = x.sin()
+        return self.layer(x) * self.cache[x.shape]
+
+
+def test_a_cache_on_a_base_class_is_put_back():
+    isometry.analyze(Child(), torch.ones(1, 3))
+    assert Base.cache == {}
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.seen = Counter(calls=3, other=1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def test_a_counter_keeps_its_counts():
+    net = Counting()
+    isometry.analyze(net, torch.ones(1, 3))
+    assert net.seen == Counter(calls=3, other=1)
+
+
+class Sparse(nn.Module):
+    def __init__(self, layout):
+        super().__init__()
+        graph = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+        self.register_buffer("a", graph.to_sparse() if layout == "coo" else graph.to_sparse_csr())
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(torch.sparse.mm(self.a, x.T).T)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_sparse_buffers_are_lent(layout):
+    net = Sparse(layout)
+    truth = net.layer.weight.detach().double() * torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(Jacobian(net, torch.ones(1, 3)).T.dense().T, truth)
+
+
+def test_a_replaced_method_of_a_plain_layer_is_code_of_the_users_own():
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))
+    plain, x = net[0]._conv_forward, torch.ones(1, 1, 4, 4)
+
+    def patched(input, weight, bias):
+        patched.calls += 1
+        torch.rand(1)
+        return 2 * plain(input, weight, bias)
+
+    patched.calls = 0
+    net[0]._conv_forward = patched
+    state = torch.get_rng_state()
+    doubled = Jacobian(net, x).dense()
+    assert torch.equal(torch.get_rng_state(), state)
+    del net[0]._conv_forward
+    torch.testing.assert_close(doubled, 2 * Jacobian(net, x).dense())
 
 
 def test_an_exported_program_says_which_shapes_it_takes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError
+from isometry.jacobian.containers import attributes_of
 
 
 @dataclass(frozen=True)
@@ -202,26 +204,31 @@ def _takes_tokens(model: Callable[..., object], ids: Tensor) -> bool:
 
 
 def _cast(v: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    if isinstance(v, Tensor):
-        v = v.detach()
-        return v.to(device, dtype if v.is_floating_point() else v.dtype, copy=True)
-    if isinstance(v, dict):
-        return {k: _cast(item, dtype, device) for k, item in v.items()}
-    if isinstance(v, (tuple, list)):
-        items = [_cast(item, dtype, device) for item in v]
-        return type(v)(*items) if hasattr(v, "_fields") else type(v)(items)
-    return v
+    def cast(t: Tensor) -> Tensor:
+        t = t.detach()
+        return t.to(device, dtype if t.is_floating_point() else t.dtype, copy=True)
+
+    return _mapped(v, cast)
 
 
 def _copy(v: Any) -> Any:
+    return _mapped(v, Tensor.clone)
+
+
+def _mapped(v: Any, on_tensor: Callable[[Tensor], Tensor]) -> Any:
+    """Return an argument with other tensors in it; forward may change what it is given."""
     if isinstance(v, Tensor):
-        return v.clone()
+        return on_tensor(v)
     if isinstance(v, dict):
-        return {k: _copy(item) for k, item in v.items()}
+        return {k: _mapped(item, on_tensor) for k, item in v.items()}
     if isinstance(v, (tuple, list)):
-        items = [_copy(item) for item in v]
+        items = [_mapped(item, on_tensor) for item in v]
         return type(v)(*items) if hasattr(v, "_fields") else type(v)(items)
-    return v
+    if (attributes := attributes_of(v)) is None:
+        return v
+    other = copy.copy(v)
+    vars(other).update({k: _mapped(item, on_tensor) for k, item in attributes.items()})
+    return other
 
 
 def _dtype(x: Tensor) -> str:

@@ -41,7 +41,7 @@ class Contents:
 
     def look(self, slots: Any, name: Any, value: Any, depth: int = 0) -> None:
         """Find what is in the container, or among the attributes of the object, of that name."""
-        whole = value if isinstance(value, CONTAINERS) else _attributes(value)
+        whole = value if isinstance(value, CONTAINERS) else attributes_of(value)
         if whole is None or id(whole) in self.holders or len(whole) > _MOST:
             return
         if type(whole) in _CHANGING:
@@ -73,7 +73,7 @@ def replaced(value: Any, others: Mapping[int, Tensor]) -> Any:
     return others.get(id(value), value)
 
 
-def _attributes(value: object) -> dict[str, object] | None:
+def attributes_of(value: object) -> dict[str, object] | None:
     """Return the attributes of an object of the user's own making, such as a namespace."""
     kind = type(value)
     if kind in _INERT or isinstance(value, (nn.Module, type)):

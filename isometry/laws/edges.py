@@ -74,6 +74,28 @@ def lower_edge_exists(transform: Transform) -> bool:
     return bool(transform.table[2][-1] > -1.25)
 
 
+class _Bracket(NamedTuple):
+    """Two neighbouring a, with log z and its slope there.
+
+    All from one evaluation: where the slope is down to rounding another has other signs.
+    """
+
+    a: Numbers
+    value: Array
+    slope: Array
+
+    @classmethod
+    def before(cls, end: int, a: Numbers, value: Array, slope: Array) -> _Bracket:
+        """The sample `end` and the one before it."""
+        here = slice(end - 1, end + 1)
+        return cls(a[here], value[here], slope[here])
+
+    @property
+    def step(self) -> float:
+        """From the first to the last."""
+        return float((self.a[1] - self.a[0]).real)
+
+
 class _Path(NamedTuple):
     """A way through a gap along which a keeps its imaginary part and log z its direction."""
 
@@ -86,9 +108,9 @@ class _Path(NamedTuple):
         """log z where its slope first vanishes, on samples of the way."""
         found = self._bracket(a)
         for _ in range(_REFINEMENTS):
-            if found is None or abs(found[1] - found[0]) <= _NARROW * min(1.0, abs(found[0].real)):
+            if found is None or abs(found.step) <= _NARROW * min(1.0, abs(found.a[0].real)):
                 break
-            closer = self._bracket(found[0] + (found[1] - found[0]) * _PARTS)
+            closer = self._bracket(found.a[0] + (found.a[1] - found.a[0]) * _PARTS)
             if closer is None:  # it sits on an end, to rounding error
                 break
             found = closer
@@ -108,28 +130,28 @@ class _Path(NamedTuple):
         along_t = -self.transform.rank * float((share.mu * share.rest).real[0])
         return float(value[0]), self.sign * float(slope[0]) / along_t
 
-    def _bracket(self, a: Numbers) -> Numbers | None:
+    def _bracket(self, a: Numbers) -> _Bracket | None:
         """Two neighbours between which the slope first ceases to be negative, or to exist."""
-        slope = self.along(a)[1]
+        value, slope = self.along(a)
         first = int(np.argmax(np.isfinite(slope)))
         ends = np.flatnonzero(~(slope[first:] < 0))
         end = first + int(ends[0]) if ends.size else a.size
         for peak in range(first + 1, end - 1):
             if _may_touch(*slope[peak - 1 : peak + 2]):
                 closer = a[peak - 1] + (a[peak + 1] - a[peak - 1]) * _CLOSELY
-                positive = self.along(closer)[1] >= 0
-                if np.any(positive):
-                    crossing = int(np.argmax(positive))
-                    return np.asarray(closer[crossing - 1 : crossing + 1])
-        return np.asarray(a[end - 1 : end + 1]) if first < end < a.size else None
+                near, slopes = self.along(closer)
+                positive = slopes >= 0
+                if np.any(positive[1:]):
+                    crossing = 1 + int(np.argmax(positive[1:]))
+                    return _Bracket.before(crossing, closer, near, slopes)
+        return _Bracket.before(end, a, value, slope) if first < end < a.size else None
 
-    def _flat(self, a: Numbers) -> float:
+    def _flat(self, ends: _Bracket) -> float:
         """log z where the slope, a straight line between two a, vanishes."""
-        value, slope = self.along(a)
-        if not slope[1] >= 0:
+        first, last = ends.slope
+        if not last >= 0:
             return math.nan
-        width = self.sign * (a[1] - a[0]).real
-        return float(value[0] + 0.5 * width * slope[0] ** 2 / (slope[0] - slope[1]))
+        return float(ends.value[0] + 0.5 * self.sign * ends.step * first**2 / (first - last))
 
 
 def _may_touch(before: float, peak: float, after: float) -> bool:

@@ -8,6 +8,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from isometry.errors import TheoryError
 from isometry.laws.law import Array
+from isometry.laws.monotone import invert
 from isometry.laws.share import Numbers
 from isometry.laws.transform import Transform
 
@@ -88,11 +89,28 @@ def _negative_axis(transform: Transform, log_abs_z: Array) -> Numbers:
         guess[:, beyond] = table[:, [end]] + np.concatenate([[a], response[:, [end]] * a])
     root, solved = newton(transform, at.astype(complex), guess.astype(complex))
     if not np.all(solved):
+        again = np.flatnonzero(~solved)
+        found = _surely(transform, at[again], guess[0, again])
+        root[:, again], solved[again] = newton(transform, at[again].astype(complex), found)
+    if not np.all(solved):
         raise TheoryError(
             f"the limiting law could not be started at {np.count_nonzero(~solved)} of "
             f"{solved.size} points; please report the chain that was asked for"
         )
     return root
+
+
+def _surely(transform: Transform, log_abs_z: Array, guess: Array) -> Numbers:
+    """The same in a bracket: slowly, and past every stair."""
+    known = transform.table[0][0]
+
+    def rising(a: Array) -> tuple[Array, Array]:
+        value, slope = transform.log_minus_z(a)
+        return -value, -slope
+
+    low, high = np.minimum(guess, known[0]) - 1.0, np.maximum(guess, known[-1]) + 1.0
+    a = invert(rising, -log_abs_z, low, high, tolerance=1e-9 * (1.0 + np.abs(log_abs_z)))
+    return transform.start(a).astype(complex)
 
 
 def _advance(

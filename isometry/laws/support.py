@@ -20,6 +20,8 @@ from isometry.laws.transform import Transform
 #: mass that an edge may leave out where no equation gives it, and how often it is sectioned
 _NO_MASS = 1e-12
 _SECTIONS = 6
+#: mass beyond an edge that makes it none, looked for this far out beside the middle's distance
+_LEFT_OUT, _BEYOND = 1e-9, 0.05
 #: how far from an atom, in log x, the solver is asked at least
 _ASIDE = 1e-9
 
@@ -103,26 +105,48 @@ class Support:
             # the gap ends in the outermost atom: the continuous part begins beyond it
             found = gap_end(self._transform, -side, self._points[-1 if side > 0 else 0].places)
         found = outermost(self._transform, side) if found is None else found
-        return found if math.isfinite(found) else self._end_of_mass(side)
+        return found if self._is_last(found, side) else self._end_of_mass(side)
+
+    def _is_last(self, edge: float, side: int) -> bool:
+        """Whether no mass is beyond an edge: a narrow band may have been stepped over."""
+        if not math.isfinite(edge):
+            return False
+        aside = _BEYOND * max(abs(edge - self._middle), _ASIDE)
+        at = np.array([edge + side * aside])
+        return bool(self._beyond(at, side)[0] <= _LEFT_OUT + REAL_AXIS / aside)
+
+    @cached_property
+    def _middle(self) -> float:
+        """log z of half of E[x / (x - z)]: in the bulk."""
+        states, known, _, _ = self._transform.table
+        return float(np.interp(0.0, states[0], known))
+
+    def _beyond(self, log_x: Array, side: int) -> Array:
+        """Mass of the continuous part above (1) or below (-1)."""
+        above = self._transform.log_determinant(solve(self._transform, log_x)).imag / np.pi
+        beyond = above if side > 0 else self._transform.rank - above
+        for point in self._points:
+            beyond = beyond - point.mass * (side * (point.log_x - log_x) > 0)
+        return np.asarray(beyond)
 
     def _end_of_mass(self, side: int) -> float:
         """Where all mass but rounding is passed, for an edge that no equation gives."""
-        states, known, _, _ = self._transform.table
-        near = float(np.interp(0.0, states[0], known))  # half of E[x / (x - z)]: in the bulk
-        grid = np.clip(near + side * 2.0 ** np.arange(-4.0, 12.0), known[-1], known[0])
+        near, known = self._middle, self._transform.table[1]
+        grid = np.clip(near + side * 2.0 ** np.arange(-4.0, 32.0), known[-1], known[0])
+        grid, found = side * np.unique(side * grid), math.nan
         for _ in range(_SECTIONS):
-            above = self._transform.log_determinant(solve(self._transform, grid)).imag / np.pi
-            beyond = above if side > 0 else self._transform.rank - above
-            beyond = beyond - REAL_AXIS / np.abs(grid - near)  # all that the small angle blurs
-            for point in self._points:
-                beyond = beyond - point.mass * (side * (point.log_x - grid) > 0)
+            # less all that the small angle blurs
+            beyond = self._beyond(grid, side) - REAL_AXIS / np.abs(grid - near)
             if not np.any(beyond <= _NO_MASS):
-                raise TheoryError(
-                    f"no edge of {self._name} was found; please report the product asked for"
-                )
+                break  # down to rounding
             first = int(np.argmax(beyond <= _NO_MASS))
-            grid = np.linspace(grid[first - 1] if first else near, grid[first], 34)[1:]
-        return float(grid[-1])
+            found = float(grid[first])
+            grid = np.linspace(grid[first - 1] if first else near, found, 34)[1:]
+        if math.isnan(found):
+            raise TheoryError(
+                f"no edge of {self._name} was found; please report the product asked for"
+            )
+        return found
 
 
 def _or(number: float | None, other: float) -> float:

@@ -184,6 +184,12 @@ class Transform:
         guesses = [hidden.start(shares[n]) for _, n, hidden, _ in self._groups]
         state, settled, value, slope = self.polish(np.concatenate([a[None], *guesses]), close)
         if not np.all(settled):
+            again = np.flatnonzero(~settled)
+            shares = self._shares(share_of_rank(a[again]))
+            guesses = [hidden.surely(shares[n]) for _, n, hidden, _ in self._groups]
+            found = self.polish(np.concatenate([a[None, again], *guesses]), close)
+            state[:, again], settled[again], value[again], slope[again] = found
+        if not np.all(settled):
             raise TheoryError(
                 f"the factors could not be solved at {np.count_nonzero(~settled)} of "
                 f"{settled.size} points of the negative axis; please report the product asked for"

@@ -1,6 +1,7 @@
 """What the code of a network may do to the measurement besides computing."""
 
 import copy
+import dataclasses
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -261,6 +262,25 @@ def test_a_replaced_method_of_a_plain_layer_is_code_of_the_users_own():
     assert torch.equal(torch.get_rng_state(), state)
     del net[0]._conv_forward
     torch.testing.assert_close(doubled, 2 * Jacobian(net, x).dense())
+
+
+@dataclasses.dataclass
+class State:
+    seen: list
+    scale: torch.Tensor
+
+
+def test_an_object_among_the_arguments_is_not_changed():
+    def forward(x, state):
+        state.seen.append(x)
+        state.scale.mul_(2)
+        return x * state.scale * len(state.seen)
+
+    state = State([], torch.tensor(1.5))
+    J = Jacobian(forward, (torch.ones(3), state))
+    torch.testing.assert_close(J.dense(), 3 * torch.eye(3).double())
+    assert state.seen == []
+    assert state.scale == 1.5
 
 
 def test_an_exported_program_says_which_shapes_it_takes():

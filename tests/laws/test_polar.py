@@ -123,6 +123,12 @@ class Unsolvable:
     knots = np.linspace(-80.0, 80.0, 9)
     table = knots[None], -knots, np.full(9, -1.0), np.empty((0, 9))
 
+    def log_minus_z(self, a):
+        return -a, np.full(a.shape, -1.0)
+
+    def start(self, a):
+        return a[None]
+
     def linearise(self, state):
         a = state[0]
         none, one = np.empty((0, a.size)), np.ones(a.shape)
@@ -147,7 +153,8 @@ def test_a_point_that_cannot_be_started_is_an_error_not_a_number():
 
 def test_a_factor_that_cannot_be_solved_is_an_error_not_a_number(monkeypatch):
     transform = square((TANH, 1), (Gaussian(1, 1), 1))
-    monkeypatch.setattr(Diagonals, "start", lambda _, share: np.full((1, share.mu.size), np.nan))
+    for guess in ("start", "surely"):
+        monkeypatch.setattr(Diagonals, guess, lambda _, share: np.full((1, share.mu.size), np.nan))
     with pytest.raises(TheoryError, match="could not be solved at 3 of 3 points of the negative"):
         transform.start(np.zeros(3))
 

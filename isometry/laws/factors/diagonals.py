@@ -17,6 +17,8 @@ from isometry.laws.share import Numbers, Share
 
 #: of one evaluation of the logit
 _ROUNDING = 2.0 * float(np.finfo(float).eps)
+#: a slope of the logit so small, and a miss of it, that rounding hides where the root is
+_FLAT, _BLANK = 1e-6, 4.0 * _ROUNDING
 
 
 class Diagonals(Hidden):
@@ -43,9 +45,13 @@ class Diagonals(Hidden):
     def linearise(self, unknowns: Numbers, share: Share) -> Block:
         """The logit of P = -t / rank, from ζ and from a."""
         logit, slope = self._masses.logit(unknowns)
-        correction = (share.log_mu - share.log_rest - logit) / slope
+        miss = share.log_mu - share.log_rest - logit
+        size = 1.0 + np.abs(unknowns)
+        # on a stair, between masses that are far apart, t tells nothing of ζ
+        blank = (np.abs(slope) < _FLAT) & (np.abs(miss) <= _BLANK * (size + np.abs(logit)))
+        correction = np.where(blank, 0.0, miss / slope)
         response = (share.slope_mu - share.slope_rest) / slope
-        error = _ROUNDING * (1.0 + np.abs(unknowns)) / np.abs(slope)
+        error = _ROUNDING * size / np.abs(slope)
         value, total = self._times @ (unknowns + correction), self._times @ response
         return Block(value, total, correction, response, 0.0, self._times @ error)
 
@@ -53,6 +59,11 @@ class Diagonals(Hidden):
         """From a table on ζ < 0, along which the logit decreases."""
         logit = share.log_mu - share.log_rest
         return self._masses.from_logit(np.broadcast_to(logit, (len(self.factors), logit.size)))
+
+    def surely(self, share: Share) -> Array:
+        """Each by itself, to rounding error."""
+        logit = share.log_mu - share.log_rest
+        return np.stack([factor.masses.inverse(logit) for factor in self.factors])
 
     def branch(self, share: Share, side: int, places: Mapping[Factor, int] | None) -> Numbers:
         """From tables between two neighbouring values, or beyond the last."""

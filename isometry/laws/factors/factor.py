@@ -109,6 +109,10 @@ class Hidden(ABC):
     def start(self, share: Share) -> Array:
         """Good guesses of the unknowns on the negative axis, where `share` is real; (h, n)."""
 
+    def surely(self, share: Share) -> Array:
+        """The same, slowly, where Newton's method does not get from there to the unknowns."""
+        return self.start(share)
+
     @abstractmethod
     def branch(self, share: Share, side: int, places: Mapping[Factor, int] | None) -> Numbers:
         """Good guesses of the unknowns on the positive axis, in a gap of the spectrum; (h, n).

@@ -9,12 +9,16 @@ from functools import cached_property
 import numpy as np
 
 from isometry.laws.law import Array
+from isometry.laws.monotone import invert
 from isometry.laws.share import Numbers, sided_log
 
 #: spacing of tables in log ζ, and places beyond the masses' own scales, where less and less bends
 _SPACING = 0.5
 _TAIL = np.array([3.0, 5.0, 7.0, 10.0, 14.0, 20.0, 30.0])
 _GAP = 0.25  # the spacing of tables between the masses
+#: of one evaluation of the logit
+_EPS = float(np.finfo(float).eps)
+_ROUNDING = 8.0 * _EPS
 #: terms that are summed together: as many as the cache of one core holds
 _BLOCK = 40_000
 
@@ -83,14 +87,14 @@ class Masses:
         """Σ p log(1 - d/ζ)."""
         far = y.real > 0  # of ζ: then 1 - d/ζ is near 1, else log(d - ζ) and log(-ζ) are apart
         small = np.exp(np.where(far, -y, y))
-        value = np.where(far, 0.0, -self.alive[..., None] * y)
+        # of d - ζ: its square neither overflows nor underflows then
+        unit = 1.0 / np.sqrt(np.maximum(np.abs(small), self.d[..., :1]))
+        value = np.where(far, 0.0, -self.alive[..., None] * (y + np.log(unit)))
+        of_d, rest = np.where(far, small, unit), np.where(far, 1.0, unit * small)
         for law, here in self._blocks(y):
-            d, outside = self.d[law][..., None, :], far[here][..., None]
-            re, im = (
-                np.where(outside, part[here][..., None], one) * d
-                + np.where(outside, one, part[here][..., None])
-                for part, one in ((small.real, 1.0), (small.imag, 0.0))
-            )
+            d = self.d[law][..., None, :]
+            re = of_d.real[here][..., None] * d + rest.real[here][..., None]
+            im = of_d.imag[here][..., None] * d + rest.imag[here][..., None]
             weights = self.p[law][..., None]
             value[here] += 0.5 * (np.log(re * re + im * im) @ weights)[..., 0]
             if np.iscomplexobj(y):
@@ -115,6 +119,21 @@ class Masses:
         inner = np.clip(start + part * (rise + (1.0 - part) * bend), start, end)
         # beyond the table the logit is -y plus a constant
         return np.asarray((inner + at - logit).reshape(logit.shape))
+
+    def inverse(self, logit: Array) -> Array:
+        """y of one law on the negative axis, by Newton's method in a bracket.
+
+        Between masses that are far apart the logit is a staircase, on which Newton's method
+        by itself leaps from step to step.
+        """
+        # P / alive is an average of shares whose logits are log d - y
+        low, high = np.log(self.d[[0, -1]])[:, None] - logit
+
+        def rising(y: Array) -> tuple[Array, Array]:
+            value, slope = self.logit(y)
+            return -value, -slope
+
+        return invert(rising, -logit, low, high, tolerance=_ROUNDING * (1.0 + np.abs(logit)))
 
     @cached_property
     def _table(self) -> tuple[Array, Array, Array]:
@@ -174,8 +193,10 @@ def _fill(far: Numbers, re: Array, weights: Array, first: Numbers, second: Numbe
 
 
 def _fill_real(far: Array, re: Array, weights: Array, first: Array, second: Array) -> None:
-    """The same on the negative axis."""
+    """The same on the real axis."""
     re += far
+    if np.any(far < 0):  # in a gap ζ may be on a mass, to rounding
+        np.copyto(re, _EPS * far, where=re == 0)
     np.reciprocal(re, out=re)
     first[...] = re @ weights
     re *= re

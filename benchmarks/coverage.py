@@ -10,6 +10,10 @@ must miss.
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of NumPy too: its small matrices are slower on several
+
 import json
 import platform
 import sys

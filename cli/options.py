@@ -174,11 +174,13 @@ _SUBJECT = (
     ),
     click.option(
         "--method",
-        type=click.Choice(["auto", "exact", "quadrature"]),
+        type=click.Choice(["auto", "exact", "quadrature", "product"]),
         default="auto",
         show_default=True,
-        help="Every singular value, or their distribution from random probes; auto takes the "
-        "first where it fits --memory and --budget.",
+        help="Every singular value; or their distribution from random probes; or, of a chain of "
+        "layers, every singular value however small or large, from the product of its stages; "
+        "auto takes the first where it fits --memory and --budget, and the last for what the "
+        "first leaves unresolved.",
     ),
     click.option("--probes", type=click.IntRange(min=1), help="Random directions of quadrature."),
     click.option("--steps", type=click.IntRange(min=1), help="Length of its Krylov runs."),

@@ -85,10 +85,12 @@ def analyze(
         memory.
     check_itself : bool
         Whether to run the self-check; without it the report says so.
-    method : {"auto", "exact", "quadrature"}
+    method : {"auto", "exact", "quadrature", "product"}
         Every singular value from the dense Jacobian; or their distribution from products
-        with random probes, with confidence intervals. "auto" takes the first where it fits the
-        memory and the budget, and says in the notes when it does not.
+        with random probes, with confidence intervals; or, where the network is a chain of
+        modules, every singular value from the product of its stages, however small or large.
+        "auto" takes the first where it fits the memory and the budget, and goes on to the last
+        where directions stay unresolved; the notes say so.
     probes, steps : int, optional
         Random directions, and length of their Krylov runs; by default as many as the tolerance
         asks for.

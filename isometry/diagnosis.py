@@ -8,7 +8,7 @@ from functools import cached_property
 
 from isometry import remedy
 from isometry.anatomy import Anatomy
-from isometry.report import Finding, InputInfo, JacobianInfo, Verdict, percent
+from isometry.report import Finding, InputInfo, JacobianInfo, Verdict, percent, power
 from isometry.rules import rule
 from isometry.score import Score
 from isometry.spectrum import Spectrum
@@ -86,7 +86,7 @@ def _verdict(e: Evidence, findings: list[Finding]) -> Verdict:
         return Verdict("WITHHELD", f"the self-check failed: {rule(findings[0].code).title}")
     if e.status == "PASS":
         spread = f"singular values spread by a factor of {_factor(e.score.spread)}"
-        reason = f"gain {e.score.gain:.3g}, {spread} at one standard deviation{_zeros(e)}"
+        reason = f"gain {power(e.score.log_gain)}, {spread} at one standard deviation{_zeros(e)}"
         return Verdict("PASS", reason)
     causes = [rule(f.code).title for f in findings if f.severity != "note"]
     reason = " and ".join(causes) or "few singular values are near one"
@@ -105,12 +105,12 @@ def _zeros(e: Evidence) -> str:
 
 def _gain(e: Evidence) -> list[Finding]:
     """Judge the gain, not the drift: mean log σ can be negative in a network that explodes."""
-    gain, layers = e.score.gain, len(e.anatomy.kinds)
-    if gain == 0 or not abs(math.log(gain)) > _NOTABLE:
+    log_gain, layers = e.score.log_gain, len(e.anatomy.kinds)
+    if not _NOTABLE < abs(log_gain) < math.inf:
         return []
-    code, verb = ("ISO101", "shrink") if gain < 1 else ("ISO102", "grow")
-    size = abs(math.log(gain))
-    rate = f", {_factor(size / layers)} per weight layer" if layers else ""
+    code, verb = ("ISO101", "shrink") if log_gain < 0 else ("ISO102", "grow")
+    size = abs(log_gain)
+    rate = f", {_per_layer(size / layers)} per weight layer" if layers else ""
     message = (
         f"signals {verb} by a factor of {_factor(size)} from {' to '.join(e.ends)}{rate} "
         f"(root mean square σ; mean log σ = {e.score.drift:+.3g})"
@@ -122,12 +122,14 @@ def _spread(e: Evidence) -> list[Finding]:
     spread = e.score.spread
     if not spread > _NOTABLE:
         return []
-    lo, hi = e.score.quantiles[0][1], e.score.quantiles[-1][1]
-    lowest = f"{lo:.3g}" if lo or not e.spectrum.unresolved else f"below {e.spectrum.floor:.2g}"
+    (_, lo), *_, (_, hi) = e.score.log_quantiles
+    lowest = power(lo)
+    if e.spectrum.unresolved and lo == -math.inf:
+        lowest = f"below {_floor(e)}" if math.isfinite(e.spectrum.log_floor) else "lost"
     message = (
         "singular values, and gradients of different directions with them, differ by a factor of "
         f"{_factor(spread)} (one standard deviation of log σ = {spread:.3g}; 5 % to 95 %: "
-        f"{lowest} … {hi:.3g})"
+        f"{lowest} … {power(hi)})"
     )
     return [_finding(e, "ISO103", e.severity, message, _recipe(e, "ISO103"))]
 
@@ -140,7 +142,7 @@ def _recipe(e: Evidence, code: str) -> str:
         return _BEST_ALREADY
     code_to_paste = remedy.reinitialise(e.anatomy, e.input_variance)
     if code_to_paste is None and code != "ISO103":
-        code_to_paste = remedy.rescale(e.anatomy, e.score.gain)
+        code_to_paste = remedy.rescale(e.anatomy, e.score.log_gain)
     return code_to_paste or rule(code).remedy
 
 
@@ -157,10 +159,11 @@ def _dead(e: Evidence) -> list[Finding]:
 def _remarks(e: Evidence) -> list[Finding]:
     found = []
     if e.spectrum.unresolved > 0:
-        message = (
-            f"{percent(e.spectrum.unresolved)} of the directions are below the floor of "
-            f"{e.spectrum.floor:.2g}"
-        )
+        message = f"{percent(e.spectrum.unresolved)} of the directions are "
+        if math.isfinite(e.spectrum.log_floor):
+            message += f"below the floor of {_floor(e)}"
+        else:
+            message += "lost in a layer that is singular to machine precision"
         if e.spectrum.floor > _HIGH_FLOOR:
             message += ", high enough to hide healthy ones: the score is a lower bound"
         found.append(_finding(e, "ISO105", "note", message, rule("ISO105").remedy))
@@ -205,7 +208,13 @@ def _finding(e: Evidence, code: str, severity: str, message: str, fix: str) -> F
 
 def _factor(logarithm: float) -> str:
     """Write e^logarithm, also where it leaves the range of floating point."""
-    if logarithm < math.log(1e4):
-        return f"{math.exp(logarithm):.3g}"
-    power, fraction = divmod(logarithm / math.log(10), 1)
-    return f"{10**fraction:.1f}e+{int(power):02d}"
+    return power(logarithm, 3 if logarithm < math.log(1e4) else 2)
+
+
+def _per_layer(logarithm: float) -> str:
+    """Write e^logarithm in so many digits that a deep network's is not 1."""
+    return power(logarithm, 6) if logarithm < 0.01 else _factor(logarithm)
+
+
+def _floor(e: Evidence) -> str:
+    return power(e.spectrum.log_floor, 2)

@@ -82,8 +82,8 @@ def _recipe(anatomy: Anatomy, input_variance: float) -> tuple[list[float], float
     return gains, std
 
 
-def rescale(anatomy: Anatomy, gain: float) -> str | None:
-    """Return a snippet that divides each of the L weights by its share gain^(1/L).
+def rescale(anatomy: Anatomy, log_gain: float) -> str | None:
+    """Return a snippet that divides each of the L weights by its share of the gain, g^(1/L).
 
     A first step only: activations that are not homogeneous answer with another gain.
 
@@ -94,12 +94,12 @@ def rescale(anatomy: Anatomy, gain: float) -> str | None:
     """
     if not anatomy.kinds or not anatomy.rescalable:
         return None
-    exponent = -math.log(gain) / len(anatomy.kinds)
+    exponent = -log_gain / len(anatomy.kinds)
     if abs(exponent) > _LARGEST_EXPONENT:
         return None
     kinds = ", ".join(f"torch.nn.{k}" for k in dict.fromkeys(anatomy.kinds))
     return (
-        f"[m.weight.data.mul_({math.exp(exponent):.4g}) for m in model.modules() "
+        f"[m.weight.data.mul_({math.exp(exponent):.6g}) for m in model.modules() "
         f"if isinstance(m, ({kinds},))]  # a first step: measure again"
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html as markup
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from isometry.histogram import bin_edges, heights
-from isometry.report import COLOURS, Finding, Prediction, Report, percent
+from isometry.report import COLOURS, Finding, Prediction, Report, percent, power
 from isometry.spectrum import Spectrum
 from isometry.uncertainty import Range, Uncertainty
 
@@ -138,17 +139,17 @@ def _results(report: Report) -> list[_Section]:
 
 def histogram(spectrum: Spectrum, rows: int = 12) -> str:
     """Return a histogram of log σ in characters, dead and unresolved mass as rows of their own."""
-    lines = [f"{'log σ':>8}  share of the directions"]
     edges = bin_edges(spectrum, bins=rows)
     shares = heights(spectrum, edges) * (edges[1] - edges[0])
-    largest = max([*shares, spectrum.dead, spectrum.unresolved])
-    for name, mass in (("dead", spectrum.dead), ("floor", spectrum.unresolved)):
-        if mass > 0:
-            lines.append(f"{name:>8} ┤{_bar(mass, largest)}{_percent(mass)}")
     digits = 3 if edges[-1] - edges[0] < 1 else 2
-    for centre, share in zip((edges[:-1] + edges[1:]) / 2, shares, strict=True):
-        lines.append(f"{centre:>+8.{digits}f} ┤{_bar(share, largest)}{_percent(share)}")
-    return "\n".join(lines)
+    names = [f"{centre:+.{digits}f}" for centre in (edges[:-1] + edges[1:]) / 2]
+    lost = "floor" if math.isfinite(spectrum.log_floor) else "lost"
+    zeros = [(n, m) for n, m in (("dead", spectrum.dead), (lost, spectrum.unresolved)) if m > 0]
+    bars = [*zeros, *zip(names, shares, strict=True)]
+    largest = max(mass for _, mass in bars)
+    width = max(8, *map(len, names))
+    lines = [f"{name:>{width}} ┤{_bar(mass, largest)}{_percent(mass)}" for name, mass in bars]
+    return "\n".join([f"{'log σ':>{width}}  share of the directions", *lines])
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -174,9 +175,9 @@ def _checked(report: Report) -> str:
 
 def _numbers(report: Report) -> list[tuple[str, str]]:
     s = report.score
-    below = f"<{report.spectrum.floor:.2g}" if report.spectrum.unresolved else "0"
-    quantiles = "  ".join(f"{p:.0%}: {f'{v:.3g}' if v else below}" for p, v in s.quantiles)
+    quantiles = "  ".join(f"{p:.0%}: {_quantile(report, v)}" for p, v in s.log_quantiles)
     sure = report.uncertainty
+    gain = power(s.log_gain, 4)
     rows = [
         ("score", f"{s.value:.4g}{_range(sure.score if sure else None)}  (1 is an isometry)"),
         ("drift", f"{s.drift:+.4g}{_range(sure.drift if sure else None)}  mean of log σ"),
@@ -184,7 +185,7 @@ def _numbers(report: Report) -> list[tuple[str, str]]:
             "spread",
             f"{s.spread:.4g}{_range(sure.spread if sure else None)}  standard deviation of log σ",
         ),
-        ("gain", f"{s.gain:.4g}{_range(sure.gain if sure else None)}  root mean square σ"),
+        ("gain", f"{gain}{_range(sure.gain if sure else None)}  root mean square σ"),
         ("dead", f"{s.dead:.1%}  of {report.jacobian.rank} directions"),
         ("condition", f"{_condition(report)}  σ_max / σ_min"),
         ("quantiles", quantiles),
@@ -212,12 +213,21 @@ def _estimated(sure: Uncertainty) -> str:
     )
 
 
+def _quantile(report: Report, log_sigma: float) -> str:
+    """Return σ_p, or what is known of it within the dead and unresolved mass."""
+    s = report.spectrum
+    if log_sigma > -math.inf or not s.unresolved:
+        return power(log_sigma)
+    return f"<{power(s.log_floor, 2)}" if math.isfinite(s.log_floor) else "lost"
+
+
 def _condition(report: Report) -> str:
     """Return σ_max / σ_min, or what it exceeds where the smallest lies below the floor."""
     s = report.spectrum
-    if s.unresolved and not s.dead and len(s.singular_values):
-        return f"> {s.singular_values[0] / s.floor:.3g}"
-    return f"{report.score.condition:.3g}"
+    if s.unresolved and not s.dead and len(s.log_sigma):
+        lowest = s.log_floor if math.isfinite(s.log_floor) else float(s.log_sigma[-1])
+        return f"> {power(float(s.log_sigma[0]) - lowest)}"
+    return power(report.score.log_condition)
 
 
 def _predicted(p: Prediction) -> str:

@@ -14,9 +14,12 @@ from isometry.spectrum import Spectrum
 from isometry.trust import SelfCheck
 from isometry.uncertainty import Uncertainty
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: What a verdict may be, and the colour it has wherever it is shown.
 COLOURS = {"PASS": "#2e7d32", "WARN": "#b26a00", "FAIL": "#c62828", "WITHHELD": "#616161"}
+
+# Natural logarithms of what float64 holds without loss of digits.
+_SMALLEST, _LARGEST = -708.0, 709.0
 
 
 @dataclass(frozen=True)
@@ -188,3 +191,12 @@ def percent(share: float) -> str:
         return "<1%"
     # Sums of weights that are all there may end an ulp or so below one.
     return ">99%" if 0.995 <= share < 1 - 1e-9 else f"{share:.0%}"
+
+
+def power(exponent: float, digits: int = 3) -> str:
+    """Write e^exponent in so many digits, also where it leaves the range of float64."""
+    if not _SMALLEST < exponent < _LARGEST and math.isfinite(exponent):
+        decades, fraction = divmod(exponent / math.log(10), 1)
+        mantissa, carried = f"{10**fraction:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(decades) + int(carried):+03d}"
+    return f"{math.exp(exponent):.{digits}g}"

@@ -75,8 +75,9 @@ _RULES = (
         "directions are below the resolution",
         "Floating point resolves singular values down to about eps·σ_max, random probes with k "
         "steps down to about σ_max/k. These lie below, and how small they are is not known.",
-        "Nothing to do if other findings explain them; with probes, take --method exact or more "
-        "--steps, and measure in float64 if it was not.",
+        "Nothing to do if other findings explain them; in a chain of layers --method product "
+        "resolves them; with probes, take --method exact or more --steps, and measure in float64 "
+        "if it was not.",
     ),
     Rule(
         "ISO106",

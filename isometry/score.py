@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isometry.spectrum import Array, Spectrum
+from isometry.spectrum import Array, Spectrum, exp
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -36,6 +36,10 @@ class Score:
         (p, σ_p) for p in `QUANTILES`, over all directions.
     per_input : tuple of float
         The score of each input measured.
+    log_gain, log_condition : float
+        Natural logarithms: in a deep network `gain` and `condition` may round to 0 or ∞.
+    log_quantiles : tuple of (float, float)
+        (p, log σ_p); -∞ within the dead and unresolved mass.
     """
 
     value: float
@@ -46,6 +50,9 @@ class Score:
     condition: float
     quantiles: tuple[tuple[float, float], ...]
     per_input: tuple[float, ...]
+    log_gain: float
+    log_condition: float
+    log_quantiles: tuple[tuple[float, float], ...]
 
     @property
     def spread_between_inputs(self) -> float:
@@ -69,7 +76,7 @@ def sech(log_sigma: Array) -> Array:
 
 def score(pooled: Spectrum, per_input: Sequence[Spectrum]) -> Score:
     """Score the pooled spectrum of one or several inputs."""
-    quantiles = pooled.quantile(QUANTILES)
+    log_quantiles = pooled.quantile(QUANTILES)
     return Score(
         value=isometry_score(pooled),
         dead=pooled.dead,
@@ -77,6 +84,9 @@ def score(pooled: Spectrum, per_input: Sequence[Spectrum]) -> Score:
         spread=pooled.std_log,
         gain=pooled.root_mean_square,
         condition=pooled.condition,
-        quantiles=tuple(zip(QUANTILES, map(float, quantiles), strict=True)),
+        quantiles=tuple(zip(QUANTILES, map(float, exp(log_quantiles)), strict=True)),
         per_input=tuple(isometry_score(s) for s in per_input),
+        log_gain=pooled.log_root_mean_square,
+        log_condition=pooled.log_condition,
+        log_quantiles=tuple(zip(QUANTILES, map(float, log_quantiles), strict=True)),
     )

@@ -121,7 +121,7 @@ def _prediction(law: Law, spectrum: Spectrum) -> Prediction:
             spectrum.weights,
             law,
             spectrum.dead + spectrum.unresolved,
-            floor=float(np.log(spectrum.floor)) if spectrum.floor > 0 else -np.inf,
+            floor=spectrum.log_floor,
             atom_width=_ORTHOGONAL,
         ),
     )

@@ -137,9 +137,9 @@ def test_deep_places_are_named_too(change, words):
 
 
 def test_a_record_that_refuses_its_values_is_a_damaged_report():
-    good = encode(Spectrum([1.0], [1.0]))
+    good = encode(Spectrum.of([1.0], [1.0]))
     with pytest.raises(LoadError, match="the report is damaged: report: singular values must be"):
-        decode(Spectrum, good | {"singular_values": [-1.0]})
+        decode(Spectrum, good | {"log_sigma": [float("inf")]})
 
 
 def test_long_values_are_cut_in_the_message():

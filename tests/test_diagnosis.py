@@ -27,7 +27,9 @@ def evidence(
 ):
     n = len(values)
     mass = 1 - dead - unresolved
-    s = Spectrum(values, np.full(n, mass / max(n, 1)), floor, unresolved, dead)
+    s = Spectrum.of(
+        values, np.full(n, mass / max(n, 1)), floor=floor, unresolved=unresolved, dead=dead
+    )
     made = score(s, [s])
     if per_input:
         made = replace(made, per_input=tuple(per_input))

@@ -31,7 +31,11 @@ def reports(chain):
         "relu": isometry.analyze(chain(nn.ReLU, 4, 64, gain=2**0.5)),
         "orthogonal relu": isometry.analyze(chain(nn.ReLU, 3, 64, weights="orthogonal", gain=1.4)),
         "isometry": isometry.analyze(chain(None, 3, 16, weights="orthogonal")),
-        "chaotic": isometry.analyze(chain(nn.Tanh, 50, 64, gain=2.5)),
+        "chaotic": isometry.analyze(chain(nn.Tanh, 50, 64, gain=2.5), method="exact"),
+        "vanishing": isometry.analyze(chain(nn.Tanh, 500, 8, gain=0.02), method="product"),
+        "singular": isometry.analyze(
+            nn.Sequential(nn.Linear(6, 4), nn.Softmax(-1), nn.Tanh()), method="product"
+        ),
     }
 
 
@@ -51,7 +55,7 @@ def labelled(ax, start):
     return [(h, x) for h, x in zip(handles, labels, strict=True) if x.startswith(start)]
 
 
-KINDS = ["linear", "relu", "orthogonal relu", "isometry", "chaotic"]
+KINDS = ["linear", "relu", "orthogonal relu", "isometry", "chaotic", "vanishing", "singular"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,6 +116,24 @@ def test_the_range_below_the_floor_is_shaded(reports):
     assert box.x1 == pytest.approx(math.log(report.spectrum.floor))
     assert f"mass {report.spectrum.unresolved:.2g}" in label
     assert labelled(figure.spectrum(reports["linear"]), "below") == []
+
+
+def test_mass_without_a_floor_is_a_stem_at_the_left_edge(reports):
+    ax = figure.spectrum(reports["singular"])
+    ((line, label),) = labelled(ax, "lost to rounding")
+    left, right = ax.get_xlim()
+    assert left < line.get_xdata()[0] < left + 0.1 * (right - left)
+    assert label == "lost to rounding (mass 0.25)"
+    assert labelled(ax, "below") == []
+
+
+def test_equal_values_beyond_float64_are_named(chain):
+    net = chain(nn.Tanh, 500, 4, weights="orthogonal", gain=40.0)
+    ax = figure.spectrum(isometry.analyze(net, torch.zeros(1, 4)))
+    ((line, label),) = labelled(ax, "measured: all at")
+    assert label == "measured: all at σ = 1.07e+801 (mass 1)"  # 40^500
+    assert line.get_xdata()[0] == pytest.approx(500 * math.log(40))
+    ax.figure.draw_without_rendering()
 
 
 def test_equal_singular_values_are_one_visible_spike(reports):

@@ -13,7 +13,7 @@ from isometry.histogram import bin_edges, heights
 
 def uniform(values, dead=0.0):
     n = len(values)
-    return Spectrum(values, np.full(n, (1 - dead) / n), dead=dead)
+    return Spectrum.of(values, np.full(n, (1 - dead) / n), dead=dead)
 
 
 logs = st.lists(st.floats(-30, 30), min_size=1, max_size=60)
@@ -56,12 +56,12 @@ def test_a_spread_of_a_tenth_is_shown_as_one():
 
 
 def test_nothing_resolved_still_has_bins():
-    s = Spectrum([], [], dead=1.0)
+    s = Spectrum.of([], [], dead=1.0)
     assert bin_edges(s).tolist() == [-0.5, 0.5]
     assert heights(s, bin_edges(s)).tolist() == [0.0]
 
 
 def test_weights_count():
-    s = Spectrum(np.exp([0.0, 1.0]), [0.9, 0.1])
+    s = Spectrum.of(np.exp([0.0, 1.0]), [0.9, 0.1])
     edges = np.array([-0.5, 0.5, 1.5])
     assert heights(s, edges) == pytest.approx([0.9, 0.1])

@@ -13,6 +13,7 @@ from torch import nn
 
 import isometry
 from isometry import Spectrum, render
+from isometry.score import score
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,9 @@ def rows(spectrum, **options):
 
 
 def test_a_histogram_has_a_row_for_every_bin_and_every_mass():
-    s = Spectrum(np.exp(np.linspace(-3, 3, 50)), np.full(50, 0.01), 1e-9, 0.2, 0.3)
+    s = Spectrum.of(
+        np.exp(np.linspace(-3, 3, 50)), np.full(50, 0.01), floor=1e-9, unresolved=0.2, dead=0.3
+    )
     lines = rows(s)
     assert len(lines) == 1 + 2 + 12
     assert "log σ" in lines[0]
@@ -173,7 +176,7 @@ def test_a_histogram_has_a_row_for_every_bin_and_every_mass():
 
 
 def test_the_bars_are_in_proportion():
-    s = Spectrum([1.0, np.e], [0.75, 0.25])
+    s = Spectrum.of([1.0, np.e], [0.75, 0.25])
     full, quarter = (line for line in rows(s, rows=2)[1:])
     assert full.count("█") == 3 * quarter.count("█") + full.count("█") % 3
     assert full.count("█") == 40
@@ -181,7 +184,7 @@ def test_the_bars_are_in_proportion():
 
 
 def test_the_smallest_share_is_seen():
-    s = Spectrum([1.0, 1e6], [0.9999, 0.0001])
+    s = Spectrum.of([1.0, 1e6], [0.9999, 0.0001])
     last = rows(s)[-1]
     assert last.split("┤")[1][0] in "▏▎▍▌▋▊▉█"
     assert last.endswith("1%")
@@ -192,12 +195,14 @@ def test_the_longest_row_fits_a_terminal(report):
 
 
 def test_nothing_resolved_is_drawn_too():
-    assert rows(Spectrum([], [], dead=1.0))[1].endswith("100%")
+    assert rows(Spectrum.of([], [], dead=1.0))[1].endswith("100%")
 
 
 @pytest.mark.parametrize("n", [7, 9, 24, 49, 64, 1000])
 def test_equal_values_are_one_row_of_all_directions(n):
-    shown = [line for line in rows(Spectrum(np.ones(n), np.full(n, 1 / n))) if line.endswith("%")]
+    shown = [
+        line for line in rows(Spectrum.of(np.ones(n), np.full(n, 1 / n))) if line.endswith("%")
+    ]
     assert len(shown) == 1
     assert shown[0].endswith(" 100%")
 
@@ -210,9 +215,31 @@ def test_an_exact_isometry_has_all_of_its_directions_in_one_row(chain):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_unresolved_quantiles_are_not_called_zero(chain, dtype):
-    r = isometry.analyze(chain(nn.Tanh, 120, gain=2.5), dtype=dtype)
+    r = isometry.analyze(chain(nn.Tanh, 120, gain=2.5), dtype=dtype, method="exact")
     assert r.spectrum.unresolved > 0.05
     assert f"5%: <{r.spectrum.floor:.2g}" in render.text(r)
     largest = r.spectrum.singular_values[0]
     assert f"condition   > {largest / r.spectrum.floor:.3g}  σ_max" in render.text(r)
     assert '"condition": "inf"' in r.to_json()
+
+
+@pytest.mark.parametrize(
+    ("log_sigma", "gain", "largest"),
+    [(-3466.0, "3.844e-1506", "5.44e-1506"), (5000.0, "2.098e+2171", "2.97e+2171")],
+)
+def test_what_float64_cannot_hold_is_written_in_powers_of_ten(report, log_sigma, gain, largest):
+    s = Spectrum([log_sigma - 9000, log_sigma], [0.5, 0.5])
+    shown = render.text(replace(report, spectrum=s, score=score(s, [s])))
+    assert f"gain        {gain}  root" in shown
+    assert "condition   4.47e+3908  σ_max" in shown
+    assert f"95%: {largest}" in shown
+    bars = [line.index("┤") for line in shown.splitlines() if "┤" in line]
+    assert len(set(bars)) == 1
+
+
+def test_directions_lost_without_a_floor_are_neither_zero_nor_below_one(report):
+    s = Spectrum([0.0, 1.0], [0.25, 0.25], unresolved=0.5)
+    shown = render.text(replace(report, spectrum=s, score=score(s, [s])))
+    assert re.search(r"^ +lost ┤█+ 50%$", shown, re.MULTILINE)
+    assert "quantiles   5%: lost  25%: lost  50%: lost  75%: 1  95%: 2.72" in shown
+    assert "condition   > 2.72  σ_max" in shown

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import FrozenInstanceError, replace
+from decimal import Decimal
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 import isometry
 from isometry import LoadError, Report, figure, render
-from isometry.report import Verdict, percent
+from isometry.report import Verdict, percent, power
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +24,15 @@ def reports(chain):
     return {
         "relu": isometry.analyze(chain(nn.ReLU, 3, 32, weights="orthogonal", gain=2**0.5)),
         "linear": isometry.analyze(chain(None, 2, 32)),
-        "chaotic": isometry.analyze(chain(nn.Tanh, 40, 32, gain=2.5), samples=3),
+        "chaotic": isometry.analyze(chain(nn.Tanh, 40, 32, gain=2.5), samples=3, method="exact"),
+        "vanishing": isometry.analyze(chain(nn.Tanh, 500, 8, gain=0.02), method="product"),
         "function": isometry.analyze(lambda x: x.sin(), torch.randn(1, 5)),
         "unchecked": isometry.analyze(nn.Linear(4, 4), check_itself=False),
         "estimated": isometry.analyze(chain(nn.Tanh, 3, 64), method="quadrature"),
     }
 
 
-KINDS = ["relu", "linear", "chaotic", "function", "unchecked", "estimated"]
+KINDS = ["relu", "linear", "chaotic", "function", "unchecked", "estimated", "vanishing"]
 
 # The keys that the documentation promises, and that scripts rely on.
 KEYS = {
@@ -38,8 +41,9 @@ KEYS = {
     "model": "name kind parameters weight_layers activations sha256",
     "input": "source shape samples rms",
     "jacobian": "shape rank dtype device self_check",
-    "spectrum": "method singular_values weights floor unresolved dead",
-    "score": "value dead drift spread gain condition quantiles per_input",
+    "spectrum": "method log_sigma weights log_floor unresolved dead",
+    "score": "value dead drift spread gain condition quantiles per_input log_gain log_condition "
+    "log_quantiles",
     "verdict": "status reason",
     "provenance": "version torch seed seconds",
     "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks",
@@ -73,7 +77,7 @@ def test_the_keys_are_the_promised_ones(kind, reports):
     check = data["jacobian"]["self_check"]
     assert (check is None) == (kind == "unchecked")
     assert check is None or set(check) == set(KEYS["self_check"].split())
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert next(iter(data)) == "schema_version"
 
 
@@ -128,9 +132,9 @@ def test_the_same_seed_gives_the_same_report_but_for_the_time(chain, samples):
         ("3", "it has no schema_version"),
         ("{}", "it has no schema_version"),
         ('{"schema_version": null}', "it has no schema_version"),
-        ('{"schema_version": 2}', "has schema version 2, this release reads 1: analyse"),
-        ('{"schema_version": "1"}', "has schema version '1', this release reads 1"),
-        ('{"schema_version": 1}', "the report is damaged: report.model is missing"),
+        ('{"schema_version": 1}', "has schema version 1, this release reads 2: analyse"),
+        ('{"schema_version": "2"}', "has schema version '2', this release reads 2"),
+        ('{"schema_version": 2}', "the report is damaged: report.model is missing"),
     ],
 )
 def test_what_is_no_report_is_refused_with_words(text, words):
@@ -191,7 +195,7 @@ def leaves(data, path=()):
 @pytest.mark.parametrize(
     "value", ["nan", "inf", -1.0, -1, 0.0, 0, None, True, "x", [], {}, 10**400]
 )
-@pytest.mark.parametrize("kind", ["relu", "chaotic"])
+@pytest.mark.parametrize("kind", ["relu", "chaotic", "vanishing"])
 def test_a_report_with_junk_in_any_place_is_refused_or_can_be_shown(kind, value, reports):
     whole = reports[kind].to_dict()
     for path in leaves(whole):
@@ -241,6 +245,27 @@ def test_a_prediction_without_a_density_at_every_point_is_refused(reports):
 )
 def test_neither_a_few_nor_all_but_a_few_are_rounded_away(share, words):
     assert percent(share) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [
+        ("1", 3, "1"),
+        ("0.0312501", 3, "0.0313"),
+        ("1.25e-300", 3, "1.25e-300"),
+        ("2.56e-1506", 2, "2.6e-1506"),
+        ("9.9996e-1506", 4, "1.000e-1505"),
+        ("9.9994e+2171", 4, "9.999e+2171"),
+        ("1e-320", 3, "1.00e-320"),
+    ],
+)
+def test_a_power_of_e_is_written_whatever_its_size(value, digits, words):
+    exponent = float(Decimal(value).ln())
+    assert power(exponent, digits) == words
+
+
+def test_powers_of_e_that_are_no_numbers_are_written_too():
+    assert [power(p) for p in (-math.inf, math.inf, math.nan)] == ["0", "inf", "nan"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

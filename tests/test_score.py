@@ -17,7 +17,7 @@ sigmas = st.lists(st.floats(1e-100, 1e100), min_size=1, max_size=20)
 
 def uniform(values, dead=0.0):
     values = np.asarray(values, float)
-    return Spectrum(values, np.full(len(values), (1 - dead) / len(values)), dead=dead)
+    return Spectrum.of(values, np.full(len(values), (1 - dead) / len(values)), dead=dead)
 
 
 # ------------------------------------------------------------------ identities
@@ -63,7 +63,7 @@ def test_a_multiple_of_an_isometry_scores_sech_of_twice_its_logarithm(c):
 
 def test_a_projection_scores_its_rank():
     assert isometry_score(uniform([1, 1], dead=0.5)) == 0.5
-    unresolved = Spectrum([1.0], [0.25], floor=1e-9, unresolved=0.75)
+    unresolved = Spectrum.of([1.0], [0.25], floor=1e-9, unresolved=0.75)
     assert isometry_score(unresolved) == 0.25
 
 
@@ -72,6 +72,7 @@ def test_the_ends_of_floating_point_score_zero_without_overflow(sigma):
     assert isometry_score(uniform([sigma])) == pytest.approx(0, abs=1e-200)
     full = score(uniform([sigma]), [uniform([sigma])])
     assert full.gain == pytest.approx(sigma)
+    assert full.log_gain == pytest.approx(math.log(sigma), rel=1e-15)
     assert full.drift == pytest.approx(math.log(sigma))
 
 
@@ -104,8 +105,24 @@ def test_the_record_holds_the_moments_of_the_pooled_spectrum():
     assert s.condition == math.inf
     assert s.per_input == (isometry_score(a), isometry_score(b))
     assert [p for p, _ in s.quantiles] == list(QUANTILES)
-    assert [q for _, q in s.quantiles] == [0, 0, 1, 2, 4]
+    assert [q for _, q in s.quantiles] == pytest.approx([0, 0, 1, 2, 4], rel=1e-15)
+    assert [p for p, _ in s.log_quantiles] == list(QUANTILES)
+    logs = [-math.inf, -math.inf, 0, math.log(2), math.log(4)]
+    assert [q for _, q in s.log_quantiles] == pytest.approx(logs, rel=1e-15)
+    assert s.log_gain == pytest.approx(math.log(21 / 4) / 2)
+    assert s.log_condition == math.inf
     assert s.spread_between_inputs == pytest.approx(np.std(s.per_input, ddof=1))
+
+
+@pytest.mark.parametrize(("log_sigma", "rounded"), [(-3466.0, 0.0), (5000.0, math.inf)])
+def test_beyond_the_range_of_float64_the_logarithms_hold_the_record(log_sigma, rounded):
+    whole = Spectrum([log_sigma - 2000, log_sigma], [0.5, 0.5])
+    s = score(whole, [whole])
+    assert s.value == 0
+    assert (s.gain, s.condition, s.quantiles[-1]) == (rounded, math.inf, (0.95, rounded))
+    assert s.log_gain == pytest.approx(log_sigma - math.log(2) / 2, rel=1e-15)
+    assert (s.log_condition, s.log_quantiles[-1]) == (2000, (0.95, log_sigma))
+    assert (s.drift, s.spread) == (log_sigma - 1000, 1000)
 
 
 def test_one_input_has_no_spread_between_inputs():

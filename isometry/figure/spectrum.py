@@ -9,7 +9,7 @@ import numpy as np
 
 from isometry.figure.style import MEASURED, THEORY, legend, new_figure, stem
 from isometry.histogram import bin_edges, heights
-from isometry.report import COLOURS, Prediction, Report, percent
+from isometry.report import COLOURS, Prediction, Report, percent, power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,14 +59,14 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
         color=MEASURED,
         edgecolor="white",
         linewidth=0.4,
-        label=_counted(len(measured.singular_values)),
+        label=_counted(len(measured.log_sigma)),
         ax=ax,
     )
-    if len(measured.singular_values) and np.ptp(measured.log_sigma) < width:
-        sigma, mass = math.exp(measured.mean_log), measured.resolved
-        label = f"measured: all at σ = {sigma:.3g} (mass {mass:.2g})"
+    if len(measured.log_sigma) and np.ptp(measured.log_sigma) < width:
+        at, mass = measured.mean_log, measured.resolved
+        label = f"measured: all at σ = {power(at)} (mass {mass:.2g})"
         # Broad, so that it is seen beneath the atom of a law at the same place.
-        stem(ax, measured.mean_log, mass, MEASURED, label, breadth=2.5)
+        stem(ax, at, mass, MEASURED, label, breadth=2.5)
     for prediction in report.theory:
         _draw_prediction(ax, prediction)
     if measured.dead > 0:
@@ -77,9 +77,12 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
             MEASURED,
             f"dead, σ = 0 (mass {measured.dead:.2g})",
         )
-    if measured.unresolved > 0:
+    if measured.unresolved > 0 and math.isfinite(measured.log_floor):
         label = f"below the floor (mass {measured.unresolved:.2g})"
-        ax.axvspan(left, math.log(measured.floor), color=_FLOOR, alpha=0.35, lw=0, label=label)
+        ax.axvspan(left, measured.log_floor, color=_FLOOR, alpha=0.35, lw=0, label=label)
+    elif measured.unresolved > 0:
+        label = f"lost to rounding (mass {measured.unresolved:.2g})"
+        stem(ax, left + 0.03 * (right - left), measured.unresolved, _FLOOR, label)
     ax.axvline(0.0, color="black", lw=0.9, ls=(0, (4, 3)), label="σ = 1", zorder=1)
     _annotate(ax, report)
     return ax
@@ -113,8 +116,8 @@ def _limits(report: Report, edges: np.ndarray[Any, Any]) -> tuple[float, float]:
         points += [math.log(s) for s, _ in prediction.atoms if s > 0]
         if prediction.grid:
             points += [prediction.grid[-1], max(prediction.grid[0], points[0] - 2)]
-    if report.spectrum.unresolved > 0:
-        points.append(math.log(report.spectrum.floor) - 1)
+    if report.spectrum.unresolved > 0 and math.isfinite(report.spectrum.log_floor):
+        points.append(report.spectrum.log_floor - 1)
     extent = max(points) - min(points)
     margin = max(0.04 * extent, 0.5 * (_NARROWEST_VIEW - extent))
     return min(points) - margin, max(points) + margin

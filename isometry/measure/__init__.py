@@ -2,17 +2,21 @@
 
 from isometry.measure.bidiagonal import Ritz
 from isometry.measure.exact import Measurement, exact
+from isometry.measure.graded import GradedProduct
 from isometry.measure.linear_map import LambdaOperator, LinearMap
 from isometry.measure.method import BUDGET
 from isometry.measure.options import Checkpoint, Options, Progress
 from isometry.measure.quadrature import TOLERANCE, Quadrature, Run, quadrature
 from isometry.measure.ranks import Ranks, torchrun
 from isometry.measure.sample import Sample, sample
+from isometry.measure.stages import ChainSpectrum, Stage, chain, stages
 
 __all__ = [
     "BUDGET",
     "TOLERANCE",
+    "ChainSpectrum",
     "Checkpoint",
+    "GradedProduct",
     "LambdaOperator",
     "LinearMap",
     "Measurement",
@@ -23,8 +27,11 @@ __all__ = [
     "Ritz",
     "Run",
     "Sample",
+    "Stage",
+    "chain",
     "exact",
     "quadrature",
     "sample",
+    "stages",
     "torchrun",
 ]

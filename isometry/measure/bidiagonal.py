@@ -15,7 +15,9 @@ from isometry.measure.linear_map import LinearMap
 Array = NDArray[np.float64]
 
 # What is left of a block after orthogonalisation is rounding below this many eps·σ_max.
-_BREAKDOWN = 8.0
+ROUNDING = 8.0
+# Directions larger than this share of σ_max lose no more than a second sweep gives back.
+_CLEAR = 1e-4
 
 
 class Ritz(NamedTuple):
@@ -135,25 +137,38 @@ class Bidiagonalisation:
 
     def _product(self, a: LinearMap, block: Tensor) -> Tensor:
         self.products += block.shape[1]
-        image = (a @ block.to(self.a.dtype)).to(block.dtype)
-        if not bool(torch.isfinite(image).all()):
+        return (a @ block.to(self.a.dtype)).to(block.dtype)
+
+    def _remainder(self, image: Tensor, basis: _Basis) -> tuple[Tensor, Array]:
+        """Split what is orthogonal to a basis into orthonormal columns and their coefficients."""
+        rest, share = basis.complement(image)
+        columns, r = torch.linalg.qr(rest)
+        if not bool(torch.isfinite(r).all()):
             raise MeasurementError(
                 "a product with the Jacobian is not finite: look for overflow in the backward or "
                 "forward pass, or measure in float64"
             )
-        return image
+        norm = torch.linalg.matrix_norm(torch.cat([share, r]), 2)  # that of the image
+        self._scale = max(self._scale, float(norm))
+        if float(torch.linalg.svdvals(r)[-1]) > _CLEAR * self._scale:
+            columns, _ = basis.complement(columns)  # once is not enough in floating point
+        else:
+            columns, r = self._near_breakdown(rest, basis)
+        return columns, r.double().cpu().numpy()
 
-    def _remainder(self, image: Tensor, basis: _Basis) -> tuple[Tensor, Array]:
-        """Split what is orthogonal to a basis into orthonormal columns and their coefficients."""
-        q, r = torch.linalg.qr(basis.complement(image))
+    def _near_breakdown(self, rest: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
+        """Of a block of which a part may be nothing but rounding, keep what is not."""
+        q, r = torch.linalg.qr(basis.complement(rest)[0])
         left, sizes, right = torch.linalg.svd(r)
-        self._scale = max(self._scale, float(torch.linalg.matrix_norm(image, 2)))
-        rank = int((sizes > _BREAKDOWN * self._eps * self._scale).sum())
+        rank = int((sizes > ROUNDING * self._eps * self._scale).sum())
         rank = min(rank, basis.free)
         coefficients = sizes[:rank, None] * right[:rank]
         # Columns that are small beside others are orthogonal to these, not yet to the basis.
-        columns, turn = torch.linalg.qr(basis.complement(q @ left[:, :rank]))
-        return columns, (turn @ coefficients).double().cpu().numpy()
+        columns = q @ left[:, :rank]
+        for _ in range(2):
+            columns, _ = basis.complement(columns)
+        columns, turn = torch.linalg.qr(columns)
+        return columns, turn @ coefficients
 
 
 class _Basis:
@@ -176,9 +191,8 @@ class _Basis:
         self.rows[self.size : end] = block.T
         self.size = end
 
-    def complement(self, block: Tensor) -> Tensor:
-        """Take the projection onto the basis away, twice: once is not enough in floating point."""
-        held = self.rows[: self.size]
-        for _ in range(2):
-            block = block - held.T @ (held @ block)
-        return block
+    def complement(self, block: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the projection onto the basis away; return also its coefficients."""
+        held, rows = self.rows[: self.size], block.T  # thin products are fastest row by row
+        share = rows @ held.T
+        return (rows - share @ held).T, share.T

@@ -85,8 +85,8 @@ def exact(
             caps = full
     resolved = values[: caps.alive]
     resolved = resolved[resolved > floor]
-    spectrum = Spectrum(
-        singular_values=resolved,
+    spectrum = Spectrum.of(
+        resolved,
         weights=np.full(len(resolved), 1 / caps.width),
         floor=float(floor),
         unresolved=(caps.alive - len(resolved)) / caps.width,

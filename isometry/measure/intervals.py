@@ -37,12 +37,12 @@ def uncertainty(parts: Sequence[Quadrature], spectrum: Spectrum) -> Uncertainty:
     spectrum : Spectrum
         Of all of them.
     """
-    probes = _Probes(parts, math.log(spectrum.floor))
+    probes = _Probes(parts, spectrum.log_floor)
     runs = [r for q in parts for r in q.runs]
     low, high = probes.ends
     grid = np.linspace(low, high, _POINTS)
     band = [probes.half_width(partial(_above, at)) for at in grid]
-    cdf = np.minimum(spectrum.cdf(np.exp(grid)), 1.0)  # sums of weights may end above
+    cdf = np.minimum(spectrum.cdf(grid), 1.0)  # sums of weights may end above
     return Uncertainty(
         confidence=_CONFIDENCE,
         probes=sum(r.probes for r in parts[0].runs),
@@ -84,7 +84,7 @@ class _Probes:
     @property
     def ends(self) -> tuple[float, float]:
         """Smallest and largest log σ above the floor."""
-        nodes = np.log(np.concatenate([q.spectrum.singular_values for q in self.parts]))
+        nodes = np.concatenate([q.spectrum.log_sigma for q in self.parts])
         return float(nodes.min()), float(nodes.max())
 
 
@@ -99,7 +99,7 @@ def _around(value: float, half_width: float, least: float = -math.inf) -> Range:
 def _score(probes: _Probes, spectrum: Spectrum, change: float) -> Range:
     """From the probes and the steps, and up to what the unresolved directions could add."""
     value, error = isometry_score(spectrum), probes.half_width(sech) + change
-    hidden = spectrum.unresolved * float(sech(np.array(min(math.log(spectrum.floor), 0.0))))
+    hidden = spectrum.unresolved * float(sech(np.array(min(spectrum.log_floor, 0.0))))
     return Range(max(value - error, 0.0), min(value + error + hidden, 1.0))
 
 

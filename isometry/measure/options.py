@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from isometry.memory import parse_size
 
 Progress = Callable[[float], None]
 
-METHODS = ("auto", "exact", "quadrature")
+METHODS = ("auto", "exact", "quadrature", "product")
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -80,11 +80,22 @@ class Options:
                 object.__setattr__(self, name, _positive_whole(getattr(self, name), name))
         for name in ("tolerance", "budget"):
             _positive(getattr(self, name), name)
+        if self.method == "product":
+            self._refuse_what_the_product_cannot_serve()
 
     @property
     def selection(self) -> Selection:
         """Which derivative is meant."""
         return Selection(self.wrt, self.output, self.at, self.start, self.stop, self.train_mode)
+
+    def _refuse_what_the_product_cannot_serve(self) -> None:
+        asked = asdict(self.selection)
+        asked |= {name: getattr(self, name) for name in ("probes", "steps", "checkpoint")}
+        if names := [name for name, value in asked.items() if value not in (None, False)]:
+            raise InputError(
+                "method product multiplies the stages of a whole network in evaluation mode, and "
+                f"cannot serve {', '.join(names)}: leave that out, or take another method"
+            )
 
 
 def _whole_number(value: object, name: str) -> int:

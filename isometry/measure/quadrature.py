@@ -326,8 +326,8 @@ def _spectrum(measure: Probed, floor: float, caps: Bottleneck, close: float) -> 
     weights = measure.weights[seen] * (1.0 - zeros - unresolved) / (1.0 - low)
     sigma, weights = _merged(measure.nodes[seen], weights, close)
     share = measure.directions / caps.width
-    return Spectrum(
-        singular_values=sigma,
+    return Spectrum.of(
+        sigma,
         weights=weights * share,
         floor=floor,
         unresolved=unresolved * share,

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from isometry.errors import MeasurementError
-from isometry.jacobian import Jacobian, self_check
+from isometry.errors import InputError, MeasurementError
+from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.bottleneck import bottleneck
 from isometry.jacobian.placement import chosen_device, chosen_dtype
 from isometry.measure.exact import exact
 from isometry.measure.fingerprint import fingerprint
 from isometry.measure.intervals import uncertainty
-from isometry.measure.method import choose
+from isometry.measure.method import choose, too_dear
 from isometry.measure.options import Options, Progress
 from isometry.measure.quadrature import Quadrature, Run, quadrature
-from isometry.report import InputInfo, JacobianInfo
+from isometry.measure.stages import Stage, multiplied, stages_of
+from isometry.report import InputInfo, JacobianInfo, percent
 from isometry.spectrum import Spectrum, pooled
 from isometry.trust import SelfCheck
 from isometry.uncertainty import Uncertainty
@@ -135,7 +139,10 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
         memory=options.memory,
         self_check=False,
     )
-    found, check = _checked(jacobian, options)
+    if options.method == "product":
+        found, check = _by_stages(jacobian, stages_of(jacobian), options)
+    else:
+        found, check = _by_method(jacobian, options)
     mean_square = float(jacobian.x.cpu().double().square().mean())
     return Sample(
         spectra=(found.spectrum,),
@@ -147,7 +154,7 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
             device=str(jacobian.device),
             self_check=check,
         ),
-        notes=(*jacobian.notes, *_remarks(jacobian.shape, found.rank, check)),
+        notes=(*jacobian.notes, *found.notes, *_remarks(jacobian.shape, found.rank, check)),
         quadratures=found.quadratures,
     )
 
@@ -173,12 +180,83 @@ class _Found(NamedTuple):
     spectrum: Spectrum
     rank: int
     quadratures: tuple[Quadrature, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
+_Checked = tuple[_Found, SelfCheck | None]
 _Method = Callable[[Jacobian, Options], tuple[_Found, Tensor | None]]
 
 
-def _checked(jacobian: Jacobian, options: Options) -> tuple[_Found, SelfCheck | None]:
+def _by_method(jacobian: Jacobian, options: Options) -> _Checked:
+    """Measure by the dense Jacobian or by probes; "auto" does not end where float64 does."""
+    try:
+        found, check = _checked(jacobian, options)
+    except MeasurementError as e:
+        why = f"the dense Jacobian cannot be measured ({str(e).split(':')[0]})"
+        if (product := _beyond(jacobian, options, why)) is None:
+            raise
+        return product
+    lost = found.spectrum.unresolved
+    if not lost or found.quadratures or (check is not None and not check.passed):
+        return found, check
+    why = f"{percent(lost)} of the directions are below the floor of the dense Jacobian"
+    return _beyond(jacobian, options, why, lost) or (found, check)
+
+
+def _beyond(
+    jacobian: Jacobian, options: Options, why: str, lost: float = math.inf
+) -> _Checked | None:
+    """Multiply the stages, where "auto" may, that is a chain, and less than `lost` stays lost."""
+    if options.method != "auto" or options.selection != Selection():
+        return None
+    with suppress(InputError, MeasurementError):
+        stages = stages_of(jacobian)
+        if len(stages) == 1 or jacobian.dtype != torch.float64:
+            return None
+        if dear := too_dear(jacobian, [s.shape for s in stages], options.budget, options.memory):
+            jacobian.note(
+                f"{why}; the product of the stages (--method product) might say, but {dear}"
+            )
+            return None
+        found, check = _by_stages(jacobian, stages, options)
+        if found.spectrum.unresolved < lost:
+            why = f"{why}: the singular values are from the product of {len(stages)} stages (auto)"
+            return found._replace(notes=(why, *found.notes)), check
+    return None
+
+
+def _by_stages(jacobian: Jacobian, stages: Sequence[Stage], options: Options) -> _Checked:
+    """Multiply the stages of a chain; what the structure proves of its rank holds here too."""
+    chain = multiplied(
+        jacobian,
+        stages,
+        memory=options.memory,
+        self_check=options.check_itself,
+        seed=options.seed,
+        progress=options.progress,
+    )
+    resolved = len(chain.log_sigma)
+    if not resolved:
+        raise MeasurementError(
+            "the output does not depend on the input differentiably (J = 0): every unit of a layer "
+            "may be dead; try another input"
+        )
+    width, alive = chain.rank, round((1 - chain.dead) * chain.rank)
+    if resolved < width:  # full rank needs no proof from the structure
+        caps = bottleneck(jacobian)
+        if resolved <= caps.alive:  # else the bounds are contradicted
+            width, alive = min(width, caps.width), min(alive, caps.alive)
+    spectrum = Spectrum(
+        log_sigma=chain.log_sigma,
+        weights=np.full(resolved, 1 / width),
+        unresolved=(alive - resolved) / width,
+        dead=(width - alive) / width,
+        method="graded product",
+    )
+    return _Found(spectrum, width, notes=chain.notes), chain.self_check
+
+
+def _checked(jacobian: Jacobian, options: Options) -> _Checked:
     """Measure and check; where a route of differentiation is wrong, again by the next one."""
     # One context around all: leaving and entering it costs as much as a small network.
     with jacobian.session():

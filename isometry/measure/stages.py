@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isometry.errors import InputError, MeasurementError
+from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.jacobian.operator import Jacobian
 from isometry.jacobian.selfcheck import refuse_not_finite
 from isometry.measure.graded import GradedProduct
 from isometry.measure.options import Progress
+from isometry.trust import SelfCheck
 
 Array = NDArray[np.float64]
 
 # Products outside this range say nothing: parts of them under- or overflow.
 _SMALLEST, _LARGEST = 1e-280, 1e280
+_NOT_COMPARED = "the stages were not compared with the whole network, whose Jᵀu leaves float64"
+_COARSE = (
+    "the stages were differentiated in {}: noise in a stage that is singular to that precision "
+    "would pass for singular values"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +40,14 @@ class Stage:
         Names of its first and its last module.
     module : Module
         That one module, or the modules in order.
+    shape : tuple of int
+        (m, n) of its Jacobian.
     """
 
     start: str
     stop: str
     module: nn.Module
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +66,9 @@ class ChainSpectrum:
         Mass of the directions that exact zeros cut: flat activations, or slopes that round to 0.
     notes : tuple of str
         What was chosen or changed for the measurement.
+    self_check : SelfCheck or None
+        The largest errors of all stages that were tested; `dense_error` is that of Jᵀu by the
+        product against the whole network. None when it was switched off.
     """
 
     log_sigma: Array
@@ -64,6 +76,7 @@ class ChainSpectrum:
     unresolved: float
     dead: float
     notes: tuple[str, ...]
+    self_check: SelfCheck | None
 
 
 def stages(model: Callable[..., Any], x: object) -> list[Stage]:
@@ -90,10 +103,10 @@ def stages(model: Callable[..., Any], x: object) -> list[Stage]:
     >>> import torch
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    >>> [(s.start, s.stop) for s in stages(net, torch.zeros(1, 3))]
-    [('0', '1'), ('2', '2')]
+    >>> [(s.start, s.stop, s.shape) for s in stages(net, torch.zeros(1, 3))]
+    [('0', '1', (4, 3)), ('2', '2', (2, 4))]
     """
-    return _stages(Jacobian(model, x, self_check=False))
+    return stages_of(Jacobian(model, x, self_check=False))
 
 
 def chain(
@@ -138,34 +151,59 @@ def chain(
         If a stage is not finite, or a self-check fails.
     """
     whole = Jacobian(model, x, dtype=dtype, device=device, memory=memory, self_check=False)
-    found = _stages(whole)
+    return multiplied(
+        whole,
+        stages_of(whole),
+        memory=memory,
+        self_check=self_check,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def multiplied(
+    whole: Jacobian,
+    found: Sequence[Stage],
+    *,
+    memory: int | str | None = None,
+    self_check: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ChainSpectrum:
+    """Multiply the stages of a network whose Jacobian is at hand; as for `chain`."""
     generator = torch.Generator(device="cpu").manual_seed(seed)
     u = torch.randn(whole.shape[0], generator=generator, dtype=whole.dtype, device="cpu")
     pulled = whole.T @ u if self_check else None
     notes = dict.fromkeys(whole.notes)
-    at, tolerance = whole.x, float(torch.finfo(whole.dtype).eps) ** 0.5
-    del whole  # its graph grows with the depth
-    product = GradedProduct()
-    for i, jacobian in enumerate(_jacobians(found, at, memory, self_check)):
+    if whole.dtype != torch.float64:
+        notes[_COARSE.format(str(whole.dtype).removeprefix("torch."))] = None
+    product, checks = GradedProduct(), list[SelfCheck]()
+    for i, (jacobian, check) in enumerate(_jacobians(found, whole.x, memory, self_check, seed)):
         product.push(_dense(jacobian, found[i]))
         notes.update(dict.fromkeys(jacobian.notes))
+        checks += [check] if check is not None else []
         if progress is not None:
             progress((i + 1) / len(found))
+    worst = None
     if pulled is not None:
-        notes.update(dict.fromkeys(_compared(product, u, pulled, tolerance)))
+        gap = _compared(product, u, pulled, float(torch.finfo(whole.dtype).eps) ** 0.5)
+        worst = replace(_worst(checks), dense_error=gap)
+        if gap is None:
+            notes[_NOT_COMPARED] = None
     return ChainSpectrum(
         log_sigma=product.log_singular_values(),
         rank=product.width,
         unresolved=product.unresolved / product.width,
         dead=product.dead / product.width,
         notes=tuple(notes),
+        self_check=worst,
     )
 
 
 def _jacobians(
-    found: Sequence[Stage], at: Tensor, memory: int | str | None, self_check: bool
-) -> Iterator[Jacobian]:
-    """Give the Jacobian of each stage where the one before has led."""
+    found: Sequence[Stage], at: Tensor, memory: int | str | None, self_check: bool, seed: int
+) -> Iterator[tuple[Jacobian, SelfCheck | None]]:
+    """Give the Jacobian of each stage where the one before has led, the first of a kind tested."""
     trusted: set[tuple[type, ...]] = set()
     for stage in found:
         kind = tuple(map(type, stage.module.modules()))
@@ -173,39 +211,58 @@ def _jacobians(
         jacobian = Jacobian(
             stage.module, at, dtype=at.dtype, device=at.device, memory=memory, self_check=check
         )
-        yield jacobian
+        yield jacobian, jacobian.verify(seed=seed) if check else None
         if not (jacobian.forward.reasons or jacobian.reverse.reasons):
             trusted.add(kind)
         with jacobian.session(), torch.no_grad():
             at = jacobian.f(jacobian.x)
 
 
+def _worst(checks: Sequence[SelfCheck]) -> SelfCheck:
+    """Join checks that all passed: the largest error of each kind, None if one could not run."""
+
+    def largest(name: str) -> float | None:
+        errors = [getattr(check, name) for check in checks]
+        return None if None in errors else max(errors)
+
+    return SelfCheck(
+        repeatable=True,
+        adjoint_error=largest("adjoint_error"),
+        dense_error=None,
+        difference_error=largest("difference_error"),
+        kink=any(check.kink for check in checks),
+        failures=(),
+        loop_error=largest("loop_error"),
+    )
+
+
 def _dense(jacobian: Jacobian, stage: Stage) -> Array:
     try:
         dense = jacobian.dense()
         refuse_not_finite(jacobian, dense)
-    except MeasurementError as e:
-        raise MeasurementError(f"from {stage.start!r} to {stage.stop!r}: {e}") from e
+    except (MeasurementError, MemoryBudgetError) as e:
+        raise type(e)(f"from {stage.start!r} to {stage.stop!r}: {e}") from e
     return np.asarray(dense.cpu().double().numpy())
 
 
-def _compared(product: GradedProduct, u: Tensor, pulled: Tensor, tolerance: float) -> list[str]:
-    """Compare Jᵀu by the product of the stages and by the whole network."""
+def _compared(product: GradedProduct, u: Tensor, pulled: Tensor, tolerance: float) -> float | None:
+    """Compare Jᵀu by the product of the stages and by the whole network, if float64 holds it."""
     expected = pulled.cpu().double().numpy()
     size = np.abs(expected).max()
     if not _SMALLEST < size < _LARGEST:
-        return ["the stages were not compared with the whole network, whose Jᵀu leaves float64"]
+        return None
     v, k = product.pull(u.cpu().numpy())
-    gap = np.abs(np.ldexp(v, k) - expected).max() / size
+    gap = float(np.abs(np.ldexp(v, k) - expected).max() / size)
     if not gap <= tolerance:
         raise MeasurementError(
             f"the stages do not multiply to the Jacobian of the network: Jᵀu is off by {gap:.1e}; "
             "self_check=False gives the numbers nevertheless"
         )
-    return []
+    return gap
 
 
-def _stages(jacobian: Jacobian) -> list[Stage]:
+def stages_of(jacobian: Jacobian) -> list[Stage]:
+    """Find the stages of the network of a Jacobian; as `stages`."""
     model = jacobian.network.model
     kind = type(model).__name__
     if not isinstance(model, nn.Module):
@@ -229,7 +286,7 @@ def _stages(jacobian: Jacobian) -> list[Stage]:
             f"{kind} is no chain of modules: forward of {kind} does more than call its children; "
             "measure it by its dense Jacobian, or give the part of it that is a chain"
         )
-    return _grouped(model, watch.unfold(model))
+    return _grouped(model, jacobian.shape[1], watch.unfold(model, jacobian.shape[0]))
 
 
 @dataclass
@@ -238,7 +295,7 @@ class _Frame:
 
     handed: Tensor | None
     version: int
-    children: list[nn.Module] = field(default_factory=list)
+    children: list[tuple[nn.Module, int]] = field(default_factory=list)
     straight: bool = True
 
     def hand(self, t: object) -> None:
@@ -256,14 +313,14 @@ class _Watch:
     Attributes
     ----------
     parts : dict
-        The children of every module that is a chain, in order; none for a leaf, None for a module
-        that does more than call its children.
+        The children of every module that is a chain, in order, each with the size of its output;
+        none for a leaf, None for a module that does more than call its children.
     entered : Tensor or None
         What the network itself was given.
     """
 
     def __init__(self) -> None:
-        self.parts: dict[nn.Module, list[nn.Module] | None] = {}
+        self.parts: dict[nn.Module, list[tuple[nn.Module, int]] | None] = {}
         self.entered: Tensor | None = None
         self._running: list[_Frame] = []
 
@@ -275,7 +332,6 @@ class _Watch:
         if self._running:
             parent = self._running[-1]
             parent.straight &= parent.is_handed(one)
-            parent.children.append(module)
         else:
             self.entered = frame.handed
         self._running.append(frame)
@@ -288,26 +344,34 @@ class _Watch:
             self.parts[module] = None  # called again, it did something else
         if self._running:
             self._running[-1].hand(out)
+            size = out.numel() if isinstance(out, Tensor) else 0
+            self._running[-1].children.append((module, size))
 
-    def unfold(self, module: nn.Module) -> list[nn.Module]:
-        """Return the modules of a chain in order, chains within it unfolded."""
+    def unfold(self, module: nn.Module, size: int) -> list[tuple[nn.Module, int]]:
+        """Return the modules of a chain in order, with their outputs, chains within it unfolded."""
         parts = self.parts.get(module)
-        return [leaf for part in parts for leaf in self.unfold(part)] if parts else [module]
+        return (
+            [leaf for part in parts for leaf in self.unfold(*part)] if parts else [(module, size)]
+        )
 
 
-def _grouped(model: nn.Module, leaves: Sequence[nn.Module]) -> list[Stage]:
-    """Put layers without weight matrices with the one before them."""
+def _grouped(model: nn.Module, n: int, leaves: Sequence[tuple[nn.Module, int]]) -> list[Stage]:
+    """Put layers without weight matrices with the one before them; n is the size of the input."""
     groups: list[list[nn.Module]] = []
+    sizes = [n]
     weighted = False  # whether the last group has a weight matrix
-    for leaf in leaves:
+    for leaf, m in leaves:
         weighs = any(p.ndim > 1 for p in leaf.parameters())
         if groups and not (weighs and weighted):
             groups[-1].append(leaf)
+            sizes[-1] = m
         else:
             groups.append([leaf])
+            sizes.append(m)
             weighted = False
         weighted |= weighs
     names = {module: name for name, module in model.named_modules()}
     return [
-        Stage(names[g[0]], names[g[-1]], g[0] if len(g) == 1 else nn.Sequential(*g)) for g in groups
+        Stage(names[g[0]], names[g[-1]], g[0] if len(g) == 1 else nn.Sequential(*g), shape)
+        for g, shape in zip(groups, zip(sizes[1:], sizes[:-1], strict=True), strict=True)
     ]

@@ -81,7 +81,7 @@ def test_the_interval_holds_what_the_exact_method_finds(isometry, factory, place
     for name, value in (("score", exact["score"]["value"]), ("gain", exact["score"]["gain"])):
         low, high = estimate[name]["low"], estimate[name]["high"]
         assert 2 * low - high <= value <= 2 * high - low  # thrice as wide as 95 % of them need
-    largest = exact["spectrum"]["singular_values"][0]
+    largest = np.exp(exact["spectrum"]["log_sigma"][0])
     low, high = estimate["largest"]["low"], estimate["largest"]["high"]
     assert low - 1e-12 <= largest <= high + 1e-12
 
@@ -204,7 +204,7 @@ def test_two_processes_give_one_report_and_the_same_numbers(isometry, factory, p
     assert ended.stdout.count("PASS") + ended.stdout.count("FAIL") + ended.stdout.count("WARN") == 1
     one, two = read(place / "one.json"), read(place / "two.json")
     assert alone.code == 0
-    for path in (("spectrum", "singular_values"), ("spectrum", "weights"), ("score", "quantiles")):
+    for path in (("spectrum", "log_sigma"), ("spectrum", "weights"), ("score", "quantiles")):
         first, second = (np.array(r[path[0]][path[1]]) for r in (one, two))
         assert second == pytest.approx(first, rel=1e-10)
     assert two["score"]["value"] == pytest.approx(one["score"]["value"], rel=1e-10)

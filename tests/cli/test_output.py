@@ -278,6 +278,6 @@ def test_json_on_stdout_survives_a_factory_that_writes_below_python(place):
         [*program, "--shape", "3", "--json", "-"], capture_output=True, timeout=60
     )
     assert ended.returncode == 0
-    assert json.loads(ended.stdout)["schema_version"] == 1
+    assert json.loads(ended.stdout)["schema_version"] == 2
     assert b"factory" in ended.stderr
     assert b"C library" in ended.stderr

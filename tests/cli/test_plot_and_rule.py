@@ -47,12 +47,12 @@ def test_plot_reads_a_pipe(isometry, report, place, monkeypatch):
         ("[1, 2]", "has no schema_version"),
         ("{}", "has no schema_version"),
         (
-            '{"schema_version": 2}',
-            "schema version 2, this release reads 1: analyse the model again",
+            '{"schema_version": 1}',
+            "schema version 1, this release reads 2: analyse the model again",
         ),
-        ('{"schema_version": "1"}', "schema version '1'"),
-        ('{"schema_version": 1}', r"the report is damaged: report\.model is missing"),
-        ('{"schema_version": 1, "model": []}', r"report\.model should be an object"),
+        ('{"schema_version": "2"}', "schema version '2'"),
+        ('{"schema_version": 2}', r"the report is damaged: report\.model is missing"),
+        ('{"schema_version": 2, "model": []}', r"report\.model should be an object"),
     ],
 )
 def test_what_is_no_report_is_said_so(text, words, refused, place):

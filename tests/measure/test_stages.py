@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from isometry import InputError, Jacobian, MeasurementError
+from isometry import InputError, Jacobian, MeasurementError, MemoryBudgetError
 from isometry.measure import exact
 from isometry.measure.stages import chain as measure
 from isometry.measure.stages import stages
@@ -108,6 +108,14 @@ def test_a_layer_that_runs_twice_is_two_stages():
     found = measure(net, torch.ones(1, 6)).log_sigma
     expected = exact(Jacobian(net, torch.ones(1, 6))).spectrum.log_sigma
     assert found == pytest.approx(expected, abs=1e-11)
+
+
+def test_stages_know_the_shapes_of_their_jacobians():
+    net = plain_cnn()
+    assert [s.shape for s in stages(net, torch.randn(1, 2, 8, 8))] == [(64, 128), (12, 64), (5, 12)]
+    shared = nn.Tanh()  # one module, two sizes
+    net = nn.Sequential(nn.Linear(6, 4), shared, nn.Sequential(nn.Linear(4, 2), shared))
+    assert [s.shape for s in stages(net, torch.ones(1, 6))] == [(4, 6), (2, 4)]
 
 
 def test_a_single_layer_is_a_chain_of_one():
@@ -253,6 +261,25 @@ def test_stages_that_do_not_multiply_to_the_network_are_refused():
     with pytest.raises(MeasurementError, match="do not multiply to the Jacobian of the network"):
         measure(net, torch.ones(1, 6))
     assert len(measure(net, torch.ones(1, 6), self_check=False).log_sigma) == 6
+
+
+def test_the_self_check_holds_the_largest_errors_of_all_stages(chain):
+    check = measure(chain(nn.Tanh, 3, 8), X[:, :8]).self_check
+    assert check.passed
+    assert check.dense_error < 1e-12
+    assert 0 <= check.adjoint_error < 1e-12
+    assert not check.kink
+    assert measure(chain(nn.Tanh, 3, 8), X[:, :8], self_check=False).self_check is None
+    kinked = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.ReLU())
+    nn.init.zeros_(kinked[2].bias)
+    nn.init.eye_(kinked[2].weight)
+    nn.init.zeros_(kinked[0].bias)
+    assert measure(kinked, torch.zeros(1, 6)).self_check.kink
+
+
+def test_a_stage_that_does_not_fit_is_named(chain):
+    with pytest.raises(MemoryBudgetError, match="from '0' to '1': the dense Jacobian is 64 x 64"):
+        measure(chain(nn.Tanh, 3, 64), X, memory=1000, self_check=False)
 
 
 def test_a_stage_that_is_not_finite_is_named():

@@ -30,6 +30,9 @@ _FLAT = (
 )
 
 
+_MOST_NODES = 25_000
+
+
 @dataclass(frozen=True)
 class Bottleneck:
     """Upper bounds on the rank of J that the network's structure proves.
@@ -86,13 +89,19 @@ def _cuts(y: Tensor, x: Tensor) -> Iterable[Any]:
 
 
 def _children(root: Any) -> dict[Any, list[Any]]:
-    """Every node, before its children, with them; iterative: networks may be thousands deep."""
+    """Every node, before its children, with them; none of a graph too deep to be walked.
+
+    Iterative, since networks may be thousands deep; but PyTorch frees the nodes that Python has seen
+    one inside the other, and some 30,000 of them overflow its stack.
+    """
     children: dict[Any, list[Any]] = {}
     finished: dict[Any, list[Any]] = {}
     stack = [root] if root is not None else []
     while stack:
         node = stack[-1]
         if node not in children:
+            if len(children) == _MOST_NODES:
+                return {}
             children[node] = [child for child, _ in node.next_functions if child is not None]
             stack += [child for child in children[node] if child not in children]
         else:

@@ -91,8 +91,8 @@ def _cuts(y: Tensor, x: Tensor) -> Iterable[Any]:
 def _children(root: Any) -> dict[Any, list[Any]]:
     """Every node, before its children, with them; none of a graph too deep to be walked.
 
-    Iterative, since networks may be thousands deep; but PyTorch frees the nodes that Python has seen
-    one inside the other, and some 30,000 of them overflow its stack.
+    Iterative, since networks may be thousands deep; but PyTorch frees the nodes that Python has
+    seen one inside the other, and some 30,000 of them overflow its stack.
     """
     children: dict[Any, list[Any]] = {}
     finished: dict[Any, list[Any]] = {}

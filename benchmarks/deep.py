@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from comparison import clocked, convolutions, save, table
 
-from isometry.measure.stages import chain
+from isometry.measure.chain import chain
 
 CHANNELS, SIDE = 16, 4
 

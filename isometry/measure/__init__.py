@@ -1,6 +1,7 @@
 """From a Jacobian to its spectrum, one estimator per file."""
 
 from isometry.measure.bidiagonal import Ritz
+from isometry.measure.chain import ChainSpectrum, chain
 from isometry.measure.exact import Measurement, exact
 from isometry.measure.graded import GradedProduct
 from isometry.measure.linear_map import LambdaOperator, LinearMap
@@ -9,7 +10,7 @@ from isometry.measure.options import Checkpoint, Options, Progress
 from isometry.measure.quadrature import TOLERANCE, Quadrature, Run, quadrature
 from isometry.measure.ranks import Ranks, torchrun
 from isometry.measure.sample import Sample, sample
-from isometry.measure.stages import ChainSpectrum, Stage, chain, stages
+from isometry.measure.stages import Stage, stages
 
 __all__ = [
     "BUDGET",

@@ -140,9 +140,9 @@ class GradedProduct:
         a = np.ldexp(a, -exponent)
         seen = (a != 0).any(axis=0)
         if not seen.all():  # what no row looks at is cut first, so that it leaves no noise
-            self._absorb(np.eye(len(seen))[seen])
+            self._absorb(np.eye(len(seen))[seen], self._basis)
             a = a[:, seen]
-        self._absorb(a)
+        self._absorb(a, self._basis)
         self._scales = _Scales(self._scales.mantissa, self._scales.exponent + exponent)
 
     def log_singular_values(self) -> Array:
@@ -172,10 +172,9 @@ class GradedProduct:
         along = self._scales.mantissa * (self._basis.T @ np.asarray(u, dtype=np.float64))
         return self._rows.T @ np.ldexp(along, self._scales.exponent - top), top
 
-    def _absorb(self, a: Array) -> None:
+    def _absorb(self, a: Array, basis: Array) -> None:
         """Multiply by a stage that sees every output of the one before."""
-        assert self._basis is not None
-        f = _factor(a @ self._basis, np.abs(a) @ np.abs(self._basis), self._scales)
+        f = _factor(a @ basis, np.abs(a) @ np.abs(basis), self._scales)
         alive = int((a != 0).any(axis=1).sum())
         possible = min(len(f.pivots) + f.lost + self.unresolved, alive)
         self.unresolved = possible - len(f.pivots)

@@ -17,13 +17,14 @@ from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.bottleneck import bottleneck
 from isometry.jacobian.placement import chosen_device, chosen_dtype
+from isometry.measure.chain import multiplied
 from isometry.measure.exact import exact
 from isometry.measure.fingerprint import fingerprint
 from isometry.measure.intervals import uncertainty
 from isometry.measure.method import choose, too_dear
 from isometry.measure.options import Options, Progress
 from isometry.measure.quadrature import Quadrature, Run, quadrature
-from isometry.measure.stages import Stage, multiplied, stages_of
+from isometry.measure.stages import Stage, stages_of
 from isometry.report import InputInfo, JacobianInfo, percent
 from isometry.spectrum import Spectrum, pooled
 from isometry.trust import SelfCheck

@@ -9,7 +9,7 @@ from torch import nn
 
 from isometry import InputError, Jacobian, MeasurementError, MemoryBudgetError
 from isometry.measure import exact
-from isometry.measure.stages import chain as measure
+from isometry.measure.chain import chain as measure
 from isometry.measure.stages import stages
 
 X = torch.linspace(-1, 1, 64).reshape(1, 64)

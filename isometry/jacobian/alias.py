@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isometry.errors import InputError
+from isometry.jacobian.placement import dtype_name
 
 _ALIGNED = 16  # bytes of the largest element, a complex128
 
@@ -48,9 +49,9 @@ class Alias:
         starts = {id(t): _extent(t)[0] - start for t in self.tensors}
         converted = self._bytes and any(r.is_floating_point and r != dtype for r in reals)
         if converted or any(starts[id(t)] % t.itemsize for t in self.tensors):
-            kinds = " and ".join(f"{k!r} ({_name(t.dtype)})" for k, t in named)
+            kinds = " and ".join(f"{k!r} ({dtype_name(t.dtype)})" for k, t in named)
             raise InputError(
-                f"{kinds} view one memory, which no copies in {_name(dtype)} can: measure in "
+                f"{kinds} view one memory, which no copies in {dtype_name(dtype)} can: measure in "
                 "the network's own precision (dtype=..., --dtype), or give each its own memory"
             )
         self._offsets = [starts[id(t)] // t.itemsize for t in self.tensors]
@@ -124,7 +125,3 @@ def _numbers(t: Tensor) -> Tensor:
     t = torch._neg_view(t) if t.is_neg() else t
     t = t.as_strided((_reach(t),), (1,))
     return torch.view_as_real(t).flatten() if t.is_complex() else t
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from isometry.errors import InputError
 from isometry.jacobian.containers import attributes_of
+from isometry.jacobian.placement import dtype_name
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def refuse_bad_kind(x: Tensor) -> None:
     cure = "convert it to float32, or give the embedded input if these are token ids"
     if x.is_complex():
         cure = "give real and imaginary parts as entries of their own"
-    raise InputError(f"the input is {_dtype(x)}, expected floating point: {cure}")
+    raise InputError(f"the input is {dtype_name(x.dtype)}, expected floating point: {cure}")
 
 
 def is_call(x: object) -> bool:
@@ -229,10 +230,6 @@ def _mapped(v: Any, on_tensor: Callable[[Tensor], Tensor]) -> Any:
     other = copy.copy(v)
     vars(other).update({k: _mapped(item, on_tensor) for k, item in attributes.items()})
     return other
-
-
-def _dtype(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
 
 
 def _describe(x: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isometry.errors import InputError, MeasurementError, MemoryBudgetError
 from isometry.jacobian.arguments import all_finite
@@ -21,7 +21,13 @@ from isometry.jacobian.function import (
     count_bad,
     weights_not_finite,
 )
-from isometry.jacobian.placement import chosen_device, chosen_dtype
+from isometry.jacobian.placement import (
+    chosen_device,
+    chosen_dtype,
+    dtype_name,
+    own_device,
+    own_dtype,
+)
 from isometry.jacobian.products import Products, first_line, memory_errors
 from isometry.jacobian.routes import (
     FORWARD,
@@ -148,7 +154,7 @@ class Jacobian:
         chosen = self.network.arguments.chosen
         place = chosen_device(device)[0]
         dtype = chosen_dtype(dtype) if isinstance(dtype, str) else dtype
-        self.device = place if place is not None else device_of(self.network.model, chosen)
+        self.device = place if place is not None else own_device(self.network.model, chosen)
         self.reverse = Ladder(REVERSE, "Jᵀu")
         self.forward = Ladder(FORWARD, "J v")
         self._notes: list[str] = []
@@ -250,7 +256,7 @@ class Jacobian:
         needed = 2 * m * n * self.x.element_size()
         if needed > budget:
             raise MemoryBudgetError(
-                f"the dense Jacobian is {m} x {n} in {_name(self.dtype)} and needs "
+                f"the dense Jacobian is {m} x {n} in {dtype_name(self.dtype)} and needs "
                 f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
                 "smaller input, measure a part of it (--start, --stop, --output, --at), "
                 f"{way_out(needed, self.device)}"
@@ -354,7 +360,7 @@ class Jacobian:
 
     def _prepare(self, dtype: torch.dtype | None) -> Tensor:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
-        own = _dtype_of(self.network.model, self.network.arguments.chosen)
+        own = own_dtype(self.network.model, self.network.arguments.chosen)
         self._notes += self.network.changes(self.device)
         self._reserve_attention(own, wanted.itemsize)
         with self.network.held_still(self.device) as changed:
@@ -368,13 +374,15 @@ class Jacobian:
                 except InputError:
                     raise failure from failure.__cause__
                 self._notes.append(
-                    f"measured in {_name(own)}: the network does not run in {_name(wanted)} "
-                    f"({failure})"
+                    f"measured in {dtype_name(own)}: the network does not run in "
+                    f"{dtype_name(wanted)} ({failure})"
                 )
             self._notes += changed
             self.network.refuse_writes(self.f)
         if own in (torch.float16, torch.bfloat16) and self.x.dtype != own:
-            self._notes.append(f"measured in {_name(self.x.dtype)}, with weights of {_name(own)}")
+            self._notes.append(
+                f"measured in {dtype_name(self.x.dtype)}, with weights of {dtype_name(own)}"
+            )
         if name := self.network.output_name:
             self._notes.append(f"measured the output {name!r}")
         return y
@@ -511,23 +519,3 @@ def _unblocked(rows: Tensor, size: int, like: Tensor) -> Tensor:
 def _tell(progress: Progress | None, fraction: float) -> None:
     if progress is not None:
         progress(fraction)
-
-
-def device_of(model: object, x: Tensor) -> torch.device:
-    """Return where a model is measured unless told otherwise: where its first parameter is."""
-    if isinstance(model, nn.Module):
-        for p in model.parameters():
-            return p.device if not p.is_meta else x.device
-    return x.device
-
-
-def _dtype_of(model: object, x: Tensor) -> torch.dtype:
-    if isinstance(model, nn.Module):
-        for p in model.parameters():
-            if p.is_floating_point():
-                return p.dtype
-    return x.dtype if x.is_floating_point() else torch.get_default_dtype()
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from isometry.errors import InputError
 
@@ -12,7 +13,7 @@ def chosen_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     known = {"float64": torch.float64, "float32": torch.float32}
     if dtype is None or dtype == "auto":
         return None
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     if name not in known:
         raise InputError(f"cannot measure in {name}: choose float64 or float32")
     return known[name]
@@ -38,3 +39,25 @@ def chosen_device(device: torch.device | str | None) -> tuple[torch.device | Non
     if wanted.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"cannot measure on {device!r}: choose auto, cpu, cuda or cuda:N")
     return wanted, []
+
+
+def own_device(model: object, x: Tensor) -> torch.device:
+    """Return where a model is measured unless told otherwise: where its first parameter is."""
+    if isinstance(model, nn.Module):
+        for p in model.parameters():
+            return p.device if not p.is_meta else x.device
+    return x.device
+
+
+def own_dtype(model: object, x: Tensor) -> torch.dtype:
+    """Return the precision of a model: that of its first parameter that has one."""
+    if isinstance(model, nn.Module):
+        for p in model.parameters():
+            if p.is_floating_point():
+                return p.dtype
+    return x.dtype if x.is_floating_point() else torch.get_default_dtype()
+
+
+def dtype_name(dtype: torch.dtype | str) -> str:
+    """Write a precision without the package's name."""
+    return str(dtype).removeprefix("torch.")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isometry.errors import MeasurementError, MemoryBudgetError
 from isometry.jacobian.operator import Jacobian
+from isometry.jacobian.placement import dtype_name
 from isometry.jacobian.selfcheck import refuse_not_finite
 from isometry.measure.graded import GradedProduct
 from isometry.measure.options import Progress
@@ -126,7 +127,7 @@ def multiplied(
     pulled = whole.T @ u if self_check else None
     notes = dict.fromkeys(whole.notes)
     if whole.dtype != torch.float64:
-        notes[_COARSE.format(str(whole.dtype).removeprefix("torch."))] = None
+        notes[_COARSE.format(dtype_name(whole.dtype))] = None
     product, checks = GradedProduct(), list[SelfCheck]()
     for i, (jacobian, check) in enumerate(_jacobians(found, whole.x, memory, self_check, seed)):
         product.push(_dense(jacobian, found[i]))

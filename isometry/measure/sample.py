@@ -16,7 +16,7 @@ from torch import Tensor
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.bottleneck import bottleneck
-from isometry.jacobian.placement import chosen_device, chosen_dtype
+from isometry.jacobian.placement import chosen_device, chosen_dtype, dtype_name
 from isometry.measure.chain import multiplied
 from isometry.measure.exact import exact
 from isometry.measure.fingerprint import fingerprint
@@ -151,7 +151,7 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
         jacobian=JacobianInfo(
             shape=jacobian.shape,
             rank=found.rank,
-            dtype=str(jacobian.dtype).removeprefix("torch."),
+            dtype=dtype_name(jacobian.dtype),
             device=str(jacobian.device),
             self_check=check,
         ),

@@ -103,6 +103,6 @@ class Checkpoint:
 
     def _damaged(self, line: int) -> click.UsageError:
         return click.UsageError(
-            f"{self.path!r} is no checkpoint, or damaged, at line {line}: remove it to start anew, "
-            "or give another file"
+            f"{self.path!r} is no checkpoint, or damaged, at line {line}: give another file, or "
+            "remove it if it is a checkpoint"
         )

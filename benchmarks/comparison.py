@@ -52,19 +52,41 @@ def convolutions(
     return nn.Sequential(*layers), torch.randn(1, channels, side, side, dtype=torch.float64) / 2
 
 
+def prepared(device: str, threads: int = 1) -> torch.device:
+    """Choose where everything runs, and how many threads the processor has."""
+    torch.set_num_threads(threads)
+    place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.init()
+    return place
+
+
+def wait() -> None:
+    """Let an accelerator end what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def clock() -> float:
+    """Seconds of the processor; where an accelerator is in use, of the wall."""
+    wait()
+    return time.perf_counter() if torch.cuda.is_initialized() else time.process_time()
+
+
 def clocked(run: Callable[[], Any]) -> tuple[dict[str, float], Any]:
-    """Seconds on the wall and of the processor, and the result."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    """Seconds on the wall and of the `clock`, and the result."""
+    wall, start = time.perf_counter(), clock()
     result = run()
-    return {"s": time.perf_counter() - wall, "cpu s": time.process_time() - cpu}, result
+    seconds = clock() - start
+    return {"wall s": time.perf_counter() - wall, "seconds": seconds}, result
 
 
 def in_turn(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of the processor; all sides take turns, so that they meet the same load."""
+    """Seconds of every side; all take turns, so that they meet the same load."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
-            times[name].append(clocked(run)[0]["cpu s"])
+            times[name].append(clocked(run)[0]["seconds"])
     return times
 
 
@@ -73,9 +95,10 @@ def ratio(times: list[float], base: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(times, base, strict=True))
 
 
-def product_rate(size: int = 1024, dtype: torch.dtype = torch.float64) -> float:
+def product_rate(place: torch.device, dtype: torch.dtype = torch.float64) -> float:
     """Floating-point operations a second, in products of square matrices."""
-    a = torch.randn(size, size, dtype=dtype)
+    size = 1024 if place.type == "cpu" else 8192
+    a = torch.randn(size, size, dtype=dtype, device=place)
     times = in_turn({"": lambda: a @ a}, 9)[""]
     return float(2 * size**3 / statistics.median(times[1:]))
 
@@ -92,13 +115,21 @@ def _text(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def save(name: str, result: dict[str, Any], threads: int) -> None:
-    """Write results/<name>-cpu.json with the machine in it."""
-    machine = {
+def save(name: str, result: dict[str, Any], place: torch.device, **setting: Any) -> None:
+    """Write results/<name>-<device>.json with the machine and the setting in it."""
+    machine: dict[str, Any] = {
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "threads": threads,
-        "shared": "other programs were running: ratios of processor time are what counts",
+        "threads": torch.get_num_threads(),
     }
-    target = ROOT / f"benchmarks/results/{name}-cpu.json"
+    if place.type == "cpu":
+        machine["clock"] = "seconds of the processor; other programs were running: read the ratios"
+        suffix = "cpu"
+    else:
+        machine["device"] = torch.cuda.get_device_name(place)
+        machine["clock"] = "seconds on the wall, the device waited for"
+        suffix = machine["device"].replace(" ", "-")
+    if setting:
+        machine["setting"] = setting
+    target = ROOT / f"benchmarks/results/{name}-{suffix}.json"
     target.write_text(json.dumps({"machine": machine, **result}, indent=1) + "\n")

@@ -17,6 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of NumPy too: its small matrices are slow
 import json
 import platform
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -64,8 +66,11 @@ QUANTITIES = {
 }
 
 
-def covered(dense: torch.Tensor, repetitions: int, probes: int) -> dict[str, dict[str, float]]:
+def covered(name: str, repetitions: int, probes: int) -> dict[str, dict[str, float]]:
     """Count hits of each interval, and of the wrong one."""
+    torch.set_num_threads(1)
+    model, x = networks()[name]
+    dense = Jacobian(model, x).dense()
     a = LambdaOperator(tuple(dense.shape), lambda v: dense @ v, lambda u: dense.T @ u)
     with np.errstate(divide="ignore"):
         true = np.log(torch.linalg.svdvals(dense).numpy())
@@ -88,14 +93,15 @@ def covered(dense: torch.Tensor, repetitions: int, probes: int) -> dict[str, dic
 @click.command()
 @click.option("--repetitions", default=400, show_default=True)
 @click.option("--probes", default=16, show_default=True)
-def main(repetitions: int, probes: int) -> None:
+@click.option("--processes", default=1, show_default=True, help="One network each.")
+def main(repetitions: int, probes: int, processes: int) -> None:
     """Print the table and write the JSON."""
-    torch.set_num_threads(1)
-    rows = {}
+    job = partial(covered, repetitions=repetitions, probes=probes)
+    with ProcessPoolExecutor(processes) as pool:
+        rows = dict(zip(networks(), pool.map(job, networks()), strict=True))
     print("| network | quantity | covered | negative control |\n|---|---|---|---|")
-    for name, (model, x) in networks().items():
-        rows[name] = covered(Jacobian(model, x).dense(), repetitions, probes)
-        for quantity, found in rows[name].items():
+    for name, row in rows.items():
+        for quantity, found in row.items():
             print(f"| {name} | {quantity} | {found['covered']:.1%} | {found['control']:.1%} |")
     machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
     setting = {"repetitions": repetitions, "probes": probes, "nominal": 0.95}

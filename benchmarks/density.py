@@ -7,7 +7,7 @@ the mean over seeds, and it has reached an error once no cheaper rung has a smal
 Rivals, each left out where it is absent, are given JᵀJ, or J, of the same network:
 
     pip install curvlinops-for-pytorch hessian-eigenthings matfree "jax[cpu]"
-    python benchmarks/density.py   # writes results/density-cpu.json
+    python benchmarks/density.py   # writes results/density-<device>.json
 
 Of curvlinops and hessian-eigenthings there are two results: the raw nodes and weights, and the
 smooth density in σ² that they return. matfree, in JAX, has J by a network of its own, compiled
@@ -29,7 +29,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from comparison import clocked, orthogonal_mlp, save, table
+from comparison import clocked, orthogonal_mlp, prepared, save, table
 from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
@@ -114,7 +114,10 @@ def of_eigenthings(model: nn.Module, x: Tensor) -> dict[str, Side]:
 
     jacobian = Jacobian(model, x)
     square = LambdaOperator(
-        lambda v: jacobian.T @ (jacobian @ v), jacobian.shape[1], dtype=jacobian.dtype
+        lambda v: jacobian.T @ (jacobian @ v),
+        jacobian.shape[1],
+        dtype=jacobian.dtype,
+        device=jacobian.device,
     )
 
     def found(probes: int, steps: int, seed: int) -> Any:
@@ -139,9 +142,9 @@ def of_matfree(model: nn.Module, x: Tensor) -> dict[str, Side]:
     from jax import numpy as jnp
     from matfree import decomp
 
-    weights = [jnp.asarray(p.detach().numpy()) for p in model.parameters()]
+    weights = [jnp.asarray(p.detach().cpu().numpy()) for p in model.parameters()]
     bends = any(isinstance(m, nn.Tanh) for m in model.modules())
-    at = jnp.asarray(x[0].numpy())
+    at = jnp.asarray(x[0].cpu().numpy())
 
     def network(v: Any) -> Any:
         for w in weights:
@@ -169,7 +172,7 @@ def of_matfree(model: nn.Module, x: Tensor) -> dict[str, Side]:
 
 def _roots(squares: Tensor, weights: Tensor) -> Measure:
     """From λ = σ² to σ; what is NaN has been filled up."""
-    values, shares = squares.numpy(), weights.numpy()
+    values, shares = squares.cpu().numpy(), weights.cpu().numpy()
     return np.sqrt(np.maximum(values, 0.0)), np.where(np.isnan(values), 0.0, shares)
 
 
@@ -189,9 +192,9 @@ def climb(side: Side, true: np.ndarray, seeds: int, limit: float) -> list[dict[s
     for probes, steps in LADDER:
         runs = [clocked(partial(side, probes, steps, seed)) for seed in range(seeds + 1)]
         runs = runs[1:]  # the first one compiles
-        seconds = float(np.median([time["cpu s"] for time, _ in runs]))
+        seconds = float(np.median([time["seconds"] for time, _ in runs]))
         error = float(np.mean([distance(found, true) for _, found in runs]))
-        rungs.append({"probes": probes, "steps": steps, "cpu s": seconds, "error": error})
+        rungs.append({"probes": probes, "steps": steps, "seconds": seconds, "error": error})
         if seconds > limit:
             break
     return rungs
@@ -199,13 +202,15 @@ def climb(side: Side, true: np.ndarray, seeds: int, limit: float) -> list[dict[s
 
 def reached(rungs: list[dict[str, Any]], error: float) -> float:
     """Seconds of the cheapest rung as good as that."""
-    return min((r["cpu s"] for r in rungs if r["error"] <= error), default=float("inf"))
+    return min((r["seconds"] for r in rungs if r["error"] <= error), default=float("inf"))
 
 
-def compare(name: str, seeds: int, limit: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def compare(
+    name: str, seeds: int, limit: float, place: torch.device
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Let every side climb; then ask each for the same errors."""
-    model, x = NETWORKS[name]()
-    true = torch.linalg.svdvals(Jacobian(model, x).dense()).numpy()
+    model, x = (part.to(place) for part in NETWORKS[name]())
+    true = torch.linalg.svdvals(Jacobian(model, x).dense()).cpu().numpy()
     ladders: dict[str, list[dict[str, Any]]] = {}
     for make in (ours, of_curvlinops, of_eigenthings, of_matfree):
         try:
@@ -235,7 +240,7 @@ def asked(name: str, ladders: dict[str, list[dict[str, Any]]]) -> list[dict[str,
             seconds = reached(rungs, goal)
             came = seconds < float("inf")
             quotient = seconds / reached(ladders["isometry"], goal)
-            row[f"cpu s to {goal:g}"] = seconds if came else "never"
+            row[f"seconds to {goal:g}"] = seconds if came else "never"
             row[f"side / isometry to {goal:g}"] = quotient if came else "–"
         rows.append(row)
     return rows
@@ -243,17 +248,18 @@ def asked(name: str, ladders: dict[str, list[dict[str, Any]]]) -> list[dict[str,
 
 @click.command()
 @click.option("--seeds", default=2, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
 @click.option("--limit", default=2.0, show_default=True, help="Seconds of the dearest rung.")
-def main(seeds: int, limit: float) -> None:
+def main(seeds: int, device: str, limit: float) -> None:
     """Print the tables and write the JSON."""
-    torch.set_num_threads(1)
+    place = prepared(device)
     warnings.simplefilter("ignore")  # of the rivals
     rows, ladders = [], {}
     for name in NETWORKS:
-        part, ladders[name] = compare(name, seeds, limit)
+        part, ladders[name] = compare(name, seeds, limit, place)
         table(part)
         rows += part
-    save("density", {"width": WIDTH, "sides": rows, "ladders": ladders}, 1)
+    save("density", {"width": WIDTH, "sides": rows, "ladders": ladders}, place, seeds=seeds)
 
 
 if __name__ == "__main__":

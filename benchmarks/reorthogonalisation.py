@@ -5,7 +5,7 @@ next to nothing: ours, 10 blocks of 8, against one vector at a time, orthogonali
 all earlier ones (modified Gram-Schmidt, once or twice) or by two products with their matrix, done
 twice. hessian-eigenthings has a loop, on one side of AᵀA (pip install hessian-eigenthings).
 
-    python benchmarks/reorthogonalisation.py   # writes results/reorthogonalisation-cpu.json
+    python benchmarks/reorthogonalisation.py   # writes results/reorthogonalisation-<device>.json
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ from collections.abc import Callable
 
 import click
 import torch
-from comparison import in_turn, ratio, save, table
+from comparison import in_turn, prepared, ratio, save, table
 from torch import Tensor
 
 from isometry.measure import LambdaOperator
 from isometry.measure.bidiagonal import Bidiagonalisation
 
 LENGTH, VECTORS, BLOCK = 100_000, 80, 8
-SIGMA = torch.logspace(-8, 0, LENGTH, dtype=torch.float64)[:, None]
-START = torch.randn(LENGTH, BLOCK, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def blocked() -> Tensor:
+def blocked(sigma: Tensor, start: Tensor) -> Tensor:
     """Ours."""
-    a = LambdaOperator((LENGTH, LENGTH), lambda v: SIGMA * v, lambda u: SIGMA * u)
-    grown = Bidiagonalisation(a, torch.linalg.qr(START)[0], VECTORS // BLOCK)
+    a = LambdaOperator(
+        (LENGTH, LENGTH), lambda v: sigma * v, lambda u: sigma * u, device=sigma.device
+    )
+    grown = Bidiagonalisation(a, torch.linalg.qr(start)[0], VECTORS // BLOCK)
     for _ in range(VECTORS // BLOCK):
         grown.step()
     return grown._v.rows[:VECTORS]
 
 
-def by_vector(orthogonalised: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def by_vector(
+    orthogonalised: Callable[[Tensor, Tensor], Tensor], sigma: Tensor, start: Tensor
+) -> Tensor:
     """Golub-Kahan, a vector at a time."""
-    v, u = torch.zeros(2, VECTORS, LENGTH, dtype=torch.float64)
-    sigma, new = SIGMA[:, 0], START[:, 0]
+    v, u = sigma.new_zeros(2, VECTORS, LENGTH)
+    sigma, new = sigma[:, 0], start[:, 0]
     for i in range(VECTORS):
         v[i] = new / new.norm()
         image = orthogonalised(sigma * v[i], u[:i])
@@ -66,7 +68,7 @@ def matrix(vector: Tensor, basis: Tensor) -> Tensor:
     return vector
 
 
-def rival() -> dict[str, Callable[[], Tensor]]:
+def rival(sigma: Tensor, start: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Lanczos on AᵀA as hessian-eigenthings does it, if it is installed."""
     try:
         from hessian_eigenthings.algorithms.lanczos import lanczos_tridiagonal
@@ -74,11 +76,11 @@ def rival() -> dict[str, Callable[[], Tensor]]:
     except ImportError:
         print("hessian-eigenthings is not installed, and left out\n")
         return {}
-    square = SIGMA[:, 0] ** 2
-    a = Symmetric(lambda v: square * v, LENGTH, dtype=torch.float64)
+    square = sigma[:, 0] ** 2
+    a = Symmetric(lambda v: square * v, LENGTH, dtype=torch.float64, device=sigma.device)
 
     def run() -> Tensor:
-        return torch.stack(lanczos_tridiagonal(a, START[:, 0], VECTORS).basis)
+        return torch.stack(lanczos_tridiagonal(a, start[:, 0], VECTORS).basis)
 
     return {"hessian-eigenthings, one side": run}
 
@@ -86,33 +88,44 @@ def rival() -> dict[str, Callable[[], Tensor]]:
 @click.command()
 @click.option("--repeats", default=7, show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(repeats: int, threads: int) -> None:
+@click.option("--device", default="cpu", show_default=True)
+def main(repeats: int, threads: int, device: str) -> None:
     """Print the table and write the JSON."""
-    torch.set_num_threads(threads)
+    place = prepared(device, threads)
+    g = torch.Generator().manual_seed(0)
+    start = torch.randn(LENGTH, BLOCK, generator=g, dtype=torch.float64).to(place)
+    sigma = torch.logspace(-8, 0, LENGTH, dtype=torch.float64, device=place)[:, None]
     sides = {
-        "isometry, blocks of 8": blocked,
-        "loop over vectors": lambda: by_vector(loop),
-        "loop over vectors, twice": lambda: by_vector(looped_twice),
-        "matrix and vector, twice": lambda: by_vector(matrix),
-        **rival(),
+        "isometry, blocks of 8": lambda: blocked(sigma, start),
+        "loop over vectors": lambda: by_vector(loop, sigma, start),
+        "loop over vectors, twice": lambda: by_vector(looped_twice, sigma, start),
+        "matrix and vector, twice": lambda: by_vector(matrix, sigma, start),
+        **rival(sigma, start),
     }
     times = in_turn(sides, repeats)
     ours = times["isometry, blocks of 8"]
     rows = [
         {
             "side": name,
-            "cpu s": statistics.median(times[name]),
+            "seconds": statistics.median(times[name]),
             "side / isometry": ratio(times[name], ours),
             "largest entry of VᵀV - 1": _loss(run()),
         }
         for name, run in sides.items()
     ]
     table(rows)
-    save("reorthogonalisation", {"length": LENGTH, "vectors": VECTORS, "sides": rows}, threads)
+    save(
+        "reorthogonalisation",
+        {"length": LENGTH, "vectors": VECTORS, "sides": rows},
+        place,
+        repeats=repeats,
+    )
 
 
 def _loss(rows: Tensor) -> float:
-    return float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype)).abs().max())
+    return float(
+        (rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)).abs().max()
+    )
 
 
 if __name__ == "__main__":

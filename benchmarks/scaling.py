@@ -4,7 +4,7 @@ Question: the exponent of the processor time, fitted on a log-log scale: the den
 singular values (method exact) and the estimated spectrum of 16 probes and 16 steps, on orthogonal
 tanh networks; and the wall time of one, two processes that torchrun starts.
 
-    python benchmarks/scaling.py   # writes results/scaling-cpu.json
+    python benchmarks/scaling.py   # writes results/scaling-<device>.json
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from comparison import clocked, in_turn, orthogonal_mlp, save, table
+from comparison import clocked, in_turn, orthogonal_mlp, prepared, save, table
 
 from isometry.jacobian import Jacobian
 from isometry.measure import exact, quadrature, torchrun
@@ -57,7 +57,7 @@ def sweep(name: str, repeats: int) -> dict[str, Any]:
     times = {at: statistics.median(t) for at, t in in_turn(sides, repeats).items()}
     exponent = np.polyfit(np.log(list(SWEEPS[name])), np.log(list(times.values())), 1)[0]
     cpu = ", ".join(f"{at}: {seconds:.3g}" for at, seconds in times.items())
-    return {"sweep": name, "cpu s": cpu, "exponent": float(exponent)}
+    return {"sweep": name, "seconds": cpu, "exponent": float(exponent)}
 
 
 def rank() -> None:
@@ -68,7 +68,7 @@ def rank() -> None:
         run()
         seconds, found = clocked(run)
         if ranks.rank == 0:
-            print(json.dumps({"s": seconds["s"], "score": found.measure.score.value}))
+            print(json.dumps({"wall s": seconds["wall s"], "score": found.measure.score.value}))
 
 
 def shared(processes: int) -> dict[str, Any]:
@@ -93,14 +93,14 @@ def main(repeats: int, is_rank: bool) -> None:
     if is_rank:
         rank()
         return
-    torch.set_num_threads(1)
+    place = prepared("cpu")
     rows = [sweep(name, repeats) for name in SWEEPS]
     table(rows)
     ranks = [shared(processes) for processes in (1, 2)]
     for row in ranks:
-        row["speed-up"] = ranks[0]["s"] / row["s"]
+        row["speed-up"] = ranks[0]["wall s"] / row["wall s"]
     table(ranks)
-    save("scaling", {"sweeps": rows, "ranks": ranks}, 1)
+    save("scaling", {"sweeps": rows, "ranks": ranks}, place, repeats=repeats)
 
 
 if __name__ == "__main__":

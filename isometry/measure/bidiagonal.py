@@ -145,20 +145,20 @@ class Bidiagonalisation:
         """Split what is orthogonal to a basis into orthonormal columns and their coefficients."""
         rest, share = basis.complement(image)
         columns, r = torch.linalg.qr(rest)
-        if not bool(torch.isfinite(r).all()):
+        both = torch.cat([share, r]).double().cpu().numpy()  # waits for the device once
+        if not np.all(np.isfinite(both)):
             raise MeasurementError(
                 "a product with the Jacobian is not finite: look for overflow in the backward or "
                 "forward pass, or measure in float64"
             )
-        norm = torch.linalg.matrix_norm(torch.cat([share, r]), 2)  # that of the image
-        self._scale = max(self._scale, float(norm))
-        if float(torch.linalg.svdvals(r)[-1]) > _CLEAR * self._scale:
+        coefficients = both[len(share) :]
+        self._scale = max(self._scale, float(np.linalg.norm(both, 2)))  # that of the image
+        if float(np.linalg.norm(coefficients, -2)) > _CLEAR * self._scale:
             columns, _ = basis.complement(columns)  # once is not enough in floating point
-        else:
-            columns, r = self._near_breakdown(rest, basis)
-        return columns, r.double().cpu().numpy()
+            return columns, coefficients
+        return self._near_breakdown(rest, basis)
 
-    def _near_breakdown(self, rest: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
+    def _near_breakdown(self, rest: Tensor, basis: _Basis) -> tuple[Tensor, Array]:
         """Of a block of which a part may be nothing but rounding, keep what is not."""
         q, r = torch.linalg.qr(basis.complement(rest)[0])
         left, sizes, right = torch.linalg.svd(r)
@@ -170,7 +170,7 @@ class Bidiagonalisation:
         for _ in range(2):
             columns, _ = basis.complement(columns)
         columns, turn = torch.linalg.qr(columns)
-        return columns, turn @ coefficients
+        return columns, (turn @ coefficients).double().cpu().numpy()
 
 
 class _Basis:

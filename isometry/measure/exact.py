@@ -108,11 +108,13 @@ def _dense(
     product = jacobian.T if m <= n else jacobian
 
     def part(rows: slice) -> torch.Tensor:
-        basis = torch.zeros(min(m, n), rows.stop - rows.start, dtype=jacobian.dtype)
+        shape = min(m, n), rows.stop - rows.start
+        basis = torch.zeros(shape, dtype=jacobian.dtype, device=jacobian.device)
         basis.diagonal(-rows.start).fill_(1)
-        return (product @ basis).T
+        return (product @ basis).T.cpu()
 
-    whole = torch.cat(ranks.deal([partial(part, rows) for rows in ranks.slices(min(m, n))]))
+    parts = ranks.deal([partial(part, rows) for rows in ranks.slices(min(m, n))])
+    whole = torch.cat(parts).to(jacobian.device)
     return whole if m <= n else whole.T
 
 

@@ -76,11 +76,16 @@ def _together(collective: Callable[[], object]) -> None:
 
 @contextmanager
 def torchrun() -> Iterator[Ranks]:
-    """Join the processes that torchrun started, if it did, and part from them at the end."""
+    """Join the processes that torchrun started, if it did, and part from them at the end.
+
+    Of several CUDA devices, each process of a machine takes one: "cuda" is then its own.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield Ranks()
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    dist.init_process_group("gloo")  # what is told is small, and lies on the processor
     try:
         yield Ranks()
     finally:

@@ -4,24 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FAILURES = {
-    "ISO301": "the network is random, or changes its own state",
-    "ISO302": "forward and backward derivatives disagree",
-    "ISO303": "the derivative disagrees with finite differences",
-    "ISO304": "the precision is too low to tell",
-    "ISO305": "there is no derivative but by finite differences",
-    "ISO306": "products in a block differ from products one by one",
-    "ISO307": "the output does not depend on the input differentiably",
-}
-_LOOK_FOR = {
-    "ISO301": "two forward passes differ: look for noise or dropout that ignores evaluation mode",
-    "ISO302": "look for no_grad, detach or a wrong backward in forward",
-    "ISO303": "look for no_grad, detach, .item(), rounding or a wrong backward in forward",
-    "ISO304": "let it run in float32",
-    "ISO305": "write forward in PyTorch throughout",
-    "ISO306": "an operator has a wrong rule for vmap",
-    "ISO307": "J = 0, a constant, a step function or dead units throughout",
-}
+from isometry.rules import rule
 
 
 @dataclass(frozen=True)
@@ -66,5 +49,6 @@ class SelfCheck:
 
     @property
     def reason(self) -> str:
-        """What failed, in words; empty when nothing did."""
-        return "; ".join(f"{FAILURES[c]} ({c}; {_LOOK_FOR[c]})" for c in self.failures)
+        """What failed and what to do, in words; empty when nothing did."""
+        failed = map(rule, self.failures)
+        return "; ".join(f"{r.title} ({r.code}; {r.remedy.rstrip('.')})" for r in failed)

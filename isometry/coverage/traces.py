@@ -96,7 +96,8 @@ def _tensor(t: Tensor) -> object:
 def _bits(t: Tensor) -> object:
     if nn.parameter.is_lazy(t):
         return None
-    if t.is_meta or t.layout is not torch.strided:
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(t)  # kept from inside a transform
+    if wrapped or t.is_meta or t.layout is not torch.strided:
         return t.shape
     place = t.data_ptr()  # two that view one memory must go on doing so
     t = t.detach().int_repr() if t.is_quantized else t.detach()

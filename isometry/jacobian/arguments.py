@@ -160,7 +160,8 @@ def _tensor(v: object) -> object:
     if not isinstance(v, np.ndarray):
         return v
     try:  # PyTorch knows neither negative strides nor foreign byte orders
-        return torch.as_tensor(np.ascontiguousarray(v, dtype=v.dtype.newbyteorder("=")))
+        v = np.ascontiguousarray(v, dtype=v.dtype.newbyteorder("="))
+        return torch.as_tensor(v, device="cpu")  # not where the user's other tensors are made
     except TypeError as e:
         raise InputError(f"the input is an array of {v.dtype}, expected numbers") from e
 

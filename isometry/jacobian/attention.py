@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isometry.jacobian.function import Network
+from isometry.jacobian.undo import Undo
 
 _SHORT = 512  # inputs of fewer elements have no table worth counting
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -64,8 +65,6 @@ def _recorded(elements: list[int]) -> Iterator[None]:
         elements.append(query[..., 0].numel() * key.shape[-2])
         return original(query, key, *args, **kwargs)
 
-    F.scaled_dot_product_attention = attention
-    try:
+    with Undo() as undo, undo:
+        undo.set(F, "scaled_dot_product_attention", attention)
         yield
-    finally:
-        F.scaled_dot_product_attention = original

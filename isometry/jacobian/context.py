@@ -9,9 +9,10 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 from torch.utils._device import DeviceContext
 
-from isometry.jacobian.kept import attributes_kept, contents_kept, modes_kept
+from isometry.jacobian.kept import attributes_kept, modes_kept
 from isometry.jacobian.randomness import MASK_SEED, one_mask
+from isometry.jacobian.undo import Undo
 
 _one_at_a_time = threading.RLock()
 _EXACT = ("ieee", "none")  # none: nobody asked, and the default of these places is exact
+_EXPERTS = "_experts_implementation_internal"
 _spare_generator = np.random.MT19937(0)
 
 
@@ -57,28 +60,24 @@ def measuring(
     `put_back` runs when the outermost is left, for what an interrupt may have left changed.
     """
     held = _held.get()
-    if held is not None and held.modules and held.modules == modules:
+    if held is not None and (held.modules is modules or held.modules == modules != ()):
         yield held.changes
         return
     # One measurement at a time: weights are lent to the model and some flags are global.
-    with _one_at_a_time:
+    with _one_at_a_time, Undo() as undo, undo:
+        undo.later(_held.set, held)
+        if held is None:
+            undo.later(put_back)
         changes: list[str] = []
         hides_nothing = plain is not None and plain()
-        token = _held.set(_Held(modules, hides_nothing, changes))
-        try:
-            quiet = hides_nothing and not train_mode
-            with (
-                differentiating(device),
-                nullcontext() if quiet else _all_held(modules, device, train_mode, changes),
-                modes_kept(modules, train_mode),
-            ):
-                yield changes
-        finally:
-            try:
-                if held is None:
-                    put_back()
-            finally:
-                _held.reset(token)
+        _held.set(_Held(modules, hides_nothing, changes))
+        quiet = hides_nothing and not train_mode
+        with (
+            differentiating(device),
+            nullcontext() if quiet else _all_held(modules, device, train_mode, changes),
+            modes_kept(modules, train_mode),
+        ):
+            yield changes
 
 
 def found_plain(modules: Sequence[nn.Module]) -> bool:
@@ -111,6 +110,11 @@ def changes_for(
         found.append("compilation is bypassed: the network runs as written")
     if torch.is_autocast_enabled(device.type):
         found.append("autocast is switched off")
+    if not getattr(modules, "complete", True):
+        found.append(
+            "the network's containers hold more than 100,000 items: what is in the largest is not "
+            "put back, and modules in them stay in the mode they are in"
+        )
     return found
 
 
@@ -153,80 +157,66 @@ def _all_held(
     modules: Sequence[nn.Module], device: torch.device, train_mode: bool, changes: list[str]
 ) -> Iterator[None]:
     """Hold still what the code of a network may do beyond plain layers."""
-    with ExitStack() as stack:
-        _hold_all(stack.enter_context, modules, device, changes)
+    with (
+        # The fused attention kernels have no forward-mode and no second derivative.
+        sdpa_kernel(SDPBackend.MATH),
+        _compilation_off() if "torch._dynamo" in sys.modules else nullcontext(),
+        attributes_kept(modules),
+        Undo() as undo,
+        undo,
+    ):
+        _keep_random_state(undo, device)
+        _switch_off(undo, changes)
+        if any(isinstance(m, nn.RNNBase) for m in modules):
+            # The oneDNN LSTM and the cuDNN recurrences have no forward-mode derivative. Not by
+            # their own context managers: those set every flag, and warn about another of them.
+            backends: Any = torch.backends
+            undo.set(backends.cudnn if device.type == "cuda" else backends.mkldnn, "enabled", False)
         if train_mode:
-            stack.enter_context(one_mask())
+            one_mask(undo)
+        for m in modules:
+            _adapt(m)
         yield
 
 
-def _hold_all(
-    enter: Callable[[AbstractContextManager[None]], None],
-    modules: Sequence[nn.Module],
-    device: torch.device,
-    changes: list[str],
-) -> None:
-    enter(_random_state_kept(device))
-    # The fused attention kernels have no forward-mode and no second derivative.
-    enter(sdpa_kernel(SDPBackend.MATH))
-    enter(_attention_fast_path_off())
-    enter(_checkpointing_off(changes))
-    enter(_parametrizations_afresh())
-    if "torch._dynamo" in sys.modules:
-        enter(_compilation_off())
-    if any(isinstance(m, nn.RNNBase) for m in modules):
-        enter(_differentiable_recurrence(device))
-    enter(attributes_kept(modules))
-    enter(contents_kept(modules))
-    enter(_differentiable_experts(modules))
-    for m in modules:
-        if getattr(m, "_compiled_call_impl", None) is not None:
-            m._compiled_call_impl = None
-        if isinstance(m, nn.RMSNorm) and m.eps is None:
-            # Left open, it is that of the precision, and so of the measurement's.
-            own = m.weight.dtype if m.weight is not None else torch.get_default_dtype()
-            m.eps = torch.finfo(own).eps
+def _adapt(m: nn.Module) -> None:
+    """Change attributes of a module, which are put back with all the others."""
+    if getattr(m, "_compiled_call_impl", None) is not None:
+        m._compiled_call_impl = None
+    if isinstance(m, nn.RMSNorm) and m.eps is None:
+        # Left open, it is that of the precision, and so of the measurement's.
+        own = m.weight.dtype if m.weight is not None else torch.get_default_dtype()
+        m.eps = torch.finfo(own).eps
+    # Hugging Face's mixtures of experts: the grouped kernel has no forward-mode derivative.
+    config = getattr(vars(m).get("config"), "__dict__", {})
+    if config.get(_EXPERTS) == "grouped_mm":
+        config[_EXPERTS] = "batched_mm"
 
 
-@contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
+def _keep_random_state(undo: Undo, device: torch.device) -> None:
     # Not by fork_rng, whose bookkeeping costs more than a small network's forward pass; NumPy's
     # generator is set aside whole, which is sixty times faster than reading its state.
     numpy: Any = np.random
-    python, legacy, cpu = random.getstate(), numpy.get_bit_generator(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    undo.later(random.setstate, random.getstate())
+    undo.later(torch.set_rng_state, torch.get_rng_state())
+    if device.type == "cuda":
+        undo.later(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
+    undo.later(numpy.set_bit_generator, numpy.get_bit_generator())
     numpy.set_bit_generator(_spare_generator)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        numpy.set_bit_generator(legacy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)
 
 
-@contextmanager
-def _attention_fast_path_off() -> Iterator[None]:
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-@contextmanager
-def _differentiable_recurrence(device: torch.device) -> Iterator[None]:
-    # The oneDNN LSTM and the cuDNN recurrences have no forward-mode derivative. Not their own
-    # context managers: those set every flag, and warn about another of them.
-    backend: Any = torch.backends.cudnn if device.type == "cuda" else torch.backends.mkldnn
-    enabled = backend.enabled
-    backend.enabled = False
-    try:
-        yield
-    finally:
-        backend.enabled = enabled
+def _switch_off(undo: Undo, changes: list[str]) -> None:
+    """Switch off the fast path of attention, checkpointing, and cached parametrisations."""
+    mha = torch.backends.mha
+    undo.later(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+    mha.set_fastpath_enabled(False)
+    # Both kinds are reached through names that `checkpoint` looks up in its own module.
+    for name, plain in _without_checkpoints(changes).items():
+        if hasattr(checkpointing, name):
+            undo.set(checkpointing, name, plain)
+    # Parametrised weights that the user has cached are not the lent ones.
+    undo.set(parametrize, "_cache", {})
+    undo.set(parametrize, "_cache_enabled", 0)
 
 
 def _made_elsewhere(device: torch.device) -> bool:
@@ -241,13 +231,18 @@ def _made_elsewhere(device: torch.device) -> bool:
 
 def _lowered(device: torch.device) -> list[tuple[Any, str]]:
     """Return the kinds of operation that may round more than IEEE does, and how they do."""
+    places = _places(device.type == "cuda")
+    return [(place, was) for place in places if (was := place.fp32_precision) not in _EXACT]
+
+
+@cache
+def _places(cuda: bool) -> tuple[Any, ...]:
     # TF32 keeps ten bits of mantissa and is on by default for convolutions on GPUs; oneDNN has
     # the like on CPUs. Not by allow_tf32: reading that raises once the user has set newer flags.
     backends: Any = torch.backends
-    places = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-    if device.type == "cuda":
-        places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-    return [(place, was) for place in places if (was := place.fp32_precision) not in _EXACT]
+    if cuda:
+        return backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
+    return backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn
 
 
 @contextmanager
@@ -276,43 +271,18 @@ class _Unchecked:
         return function(*args)
 
 
-@contextmanager
-def _checkpointing_off(changes: list[str]) -> Iterator[None]:
-    """Let `checkpoint` call its function plainly, however the network imported it.
-
-    Both kinds are reached through names that `checkpoint` looks up in its own module.
-    """
-    module: Any = checkpointing
+def _without_checkpoints(changes: list[str]) -> dict[str, Any]:
+    """Return what lets `checkpoint` call its function plainly, however it was imported."""
     plain = _Unchecked(changes)
 
     def generator(function: Callable[..., Any], preserve: bool, *_: Any, **__: Any) -> Any:
         plain.apply(lambda: None, preserve)  # for the note
         yield
 
-    replaced = {
+    return {
         "CheckpointFunction": plain,
         "_checkpoint_without_reentrant_generator": generator,
     }
-    before = {name: getattr(module, name) for name in replaced if hasattr(module, name)}
-    try:
-        for name in before:
-            setattr(module, name, replaced[name])
-        yield
-    finally:
-        for name, original in before.items():
-            setattr(module, name, original)
-
-
-@contextmanager
-def _parametrizations_afresh() -> Iterator[None]:
-    """Compute parametrised weights anew: those the user has cached are not the lent ones."""
-    module: Any = parametrize
-    cache, enabled = module._cache, module._cache_enabled
-    module._cache, module._cache_enabled = {}, 0
-    try:
-        yield
-    finally:
-        module._cache, module._cache_enabled = cache, enabled
 
 
 @contextmanager
@@ -320,21 +290,3 @@ def _compilation_off() -> Iterator[None]:
     """Run compiled functions as written; only where the compiler was ever loaded."""
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-@contextmanager
-def _differentiable_experts(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Let Hugging Face's mixtures of experts use batched products.
-
-    Their grouped kernel has no forward-mode derivative.
-    """
-    name = "_experts_implementation_internal"
-    tables = [getattr(vars(m).get("config"), "__dict__", {}) for m in modules]
-    grouped = [t for t in tables if t.get(name) == "grouped_mm"]
-    try:
-        for table in grouped:
-            table[name] = "batched_mm"
-        yield
-    finally:
-        for table in grouped:
-            table[name] = "grouped_mm"

@@ -1,21 +1,21 @@
-"""What modules keep: their mode, attributes and contents, put back after they have run."""
+"""What a network keeps, put back after it has run."""
 
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from isometry.jacobian.containers import unchanged
-from isometry.jacobian.modules import own_attributes
-
-_CHANGING = (np.ndarray, torch.Generator, random.Random, np.random.Generator)
+from isometry.jacobian.containers import contents, refill
+from isometry.jacobian.reach import reach_of
+from isometry.jacobian.undo import Undo
 
 
 def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> AbstractContextManager[None]:
@@ -26,52 +26,50 @@ def modes_kept(modules: Sequence[nn.Module], train_mode: bool) -> AbstractContex
 
 @contextmanager
 def _mode_kept(changed: Sequence[nn.Module], train_mode: bool) -> Iterator[None]:
-    try:
-        # The flag itself: eval() may be overridden and do more.
-        for m in changed:
-            m.training = train_mode
+    with Undo() as undo, undo:
+        undo.later(_set_mode, changed, not train_mode)
+        _set_mode(changed, train_mode)
         yield
-    finally:
-        for m in changed:
-            m.training = not train_mode
+
+
+def _set_mode(modules: Sequence[nn.Module], training: bool) -> None:
+    for m in modules:
+        m.training = training  # the flag itself: eval() may be overridden and do more
+
+
+@contextmanager
+def hooks_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Take off again every hook that modules are given for a while."""
+    with Undo() as undo, undo:
+        for m in modules:
+            for name, table in vars(m).items():
+                if "forward" in name and "hooks" in name:
+                    undo.later(refill, table, contents(table))
+        yield
 
 
 @contextmanager
 def attributes_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back every attribute of the modules: flags, hooks, caches written in forward, lists."""
-    tables: list[Any] = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    values = [v for t in tables for v in t.values()] + _kept_on_classes(modules)
-    inner = [v for v in values if isinstance(v, dict)]
-    empty = [v for v in inner if not v]  # most of them: hooks that nobody has
-    lists = [(v, list(v)) for v in values if type(v) is list]
-    before = [(t, dict(t)) for t in (*tables, *filter(None, inner))]
-    try:
-        yield
-    finally:
-        for items, kept_items in lists:
-            items[:] = kept_items
-        for table in empty:
+    """Put back all that a network can reach: flags, hooks, caches, counters, arrays, generators.
+
+    Tensors that have a slot are lent, and need no keeping. See `Reach` for what is not followed.
+    """
+    reach = reach_of(modules)
+    holders = [(h, contents(h)) for h in (*reach.tables, *reach.holders, *reach.bindings)]
+    values = [_kept(v) for v in reach.values]
+
+    def put_back() -> None:
+        for table in reach.empty:  # most of all: hooks that nobody has
             if table:
                 table.clear()
-        for table, kept in before:
-            _restore(table, kept)
+        for holder, kept in holders:
+            refill(holder, kept)
+        for restore in values:
+            restore()
 
-
-def _restore(table: dict[Any, Any], kept: dict[Any, Any]) -> None:
-    """Give a mapping back what was in it, by no method that its own class may have changed."""
-    if unchanged(table, kept):  # order counts: it is that of the state dict
-        return
-    plain: Any = OrderedDict if isinstance(table, OrderedDict) else dict
-    plain.clear(table)
-    for key, value in kept.items():
-        plain.__setitem__(table, key, value)
-
-
-def _kept_on_classes(modules: Sequence[nn.Module]) -> list[Any]:
-    """Return the mappings and lists of the modules' own classes: caches that instances share."""
-    bases = {base for kind in set(map(type, modules)) for base in kind.__mro__}
-    kinds = {k for k in bases if not k.__module__.startswith(("torch.", "builtins"))}
-    return [v for k in kinds for v in vars(k).values() if type(v) in (dict, list)]
+    with Undo() as undo, undo:
+        undo.later(put_back)
+        yield
 
 
 @contextmanager
@@ -81,58 +79,37 @@ def attributes_once(modules: Sequence[nn.Module]) -> Iterator[None]:
     A pass that reads what another remembered is another function of the input.
     """
     tables = [vars(m) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    before = [(t, dict(t)) for t in tables]
+    before = [(t, t.copy()) for t in tables]
     try:
         yield
     finally:
         for table, kept in before:
-            _restore(table, kept)
+            refill(table, kept)
 
 
-@contextmanager
-def contents_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back arrays, generators, and tensors in lists and mappings, that forward may change.
-
-    Tensors that are attributes themselves are lent as buffers are, and need no keeping.
-    """
-    before = [(v, _state(v)) for v in _loose(modules)]
-    try:
-        yield
-    finally:
-        for value, kept in before:
-            _put_back(value, kept)
-
-
-def _loose(modules: Sequence[nn.Module]) -> Iterator[Any]:
-    for own in (v for m in modules for v in own_attributes(m).values()):
-        if isinstance(own, (list, tuple, dict)):
-            items = own.values() if isinstance(own, dict) else own
-            yield from (v for v in items if isinstance(v, (torch.Tensor, *_CHANGING)))
-        elif isinstance(own, _CHANGING):
-            yield own
-
-
-def _state(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.clone()
+def _kept(value: Any) -> Callable[[], object]:
+    """Return what puts back the values that are in an object now."""
+    if isinstance(value, Tensor):
+        return partial(_fill, value.detach(), value.detach().clone())
     if isinstance(value, np.ndarray):
-        return value.copy()
+        return partial(_write, value, value.copy())
     if isinstance(value, torch.Generator):
-        return value.get_state()
-    return value.getstate() if isinstance(value, random.Random) else value.bit_generator.state
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, random.Random):
+        return partial(value.setstate, value.getstate())
+    if isinstance(value, np.random.RandomState):
+        return partial(value.set_state, value.get_state(legacy=False))
+    if isinstance(value, (bytearray, array)):
+        return partial(value.__setitem__, slice(None), value[:])
+    bits = value.bit_generator if isinstance(value, np.random.Generator) else value
+    return partial(setattr, bits, "state", bits.state)
 
 
-def _put_back(value: Any, kept: Any) -> None:
-    if isinstance(value, torch.Tensor):
-        with torch.no_grad():
-            if not torch.equal(value, kept):
-                value.copy_(kept)
-    elif isinstance(value, np.ndarray):
-        if not np.array_equal(value, kept):
-            value[...] = kept
-    elif isinstance(value, torch.Generator):
-        value.set_state(kept)
-    elif isinstance(value, random.Random):
-        value.setstate(kept)
-    else:
-        value.bit_generator.state = kept
+def _fill(t: Tensor, kept: Tensor) -> None:
+    if not torch.equal(t, kept):  # written to only where it must be
+        t.copy_(kept)
+
+
+def _write(values: Any, kept: Any) -> None:
+    if values.tobytes() != kept.tobytes():
+        values[...] = kept

@@ -14,8 +14,10 @@ from torch.nn.parameter import is_lazy
 
 from isometry.errors import InputError
 from isometry.jacobian.alias import Alias, overlapping
-from isometry.jacobian.containers import Contents, Slot, refill, replaced, tensors_in
-from isometry.jacobian.modules import all_stock, own_attributes
+from isometry.jacobian.containers import Slot, contents, refill, replaced, tensors_in
+from isometry.jacobian.modules import all_stock
+from isometry.jacobian.reach import reach_of
+from isometry.jacobian.undo import Undo
 
 # Layers that use their vectors in sums and products alone; those derived from them may not.
 _WITH_VECTORS = {
@@ -30,11 +32,10 @@ _with_gradients: ContextVar[bool] = ContextVar("with_gradients", default=False)
 @contextmanager
 def with_gradients() -> Iterator[None]:
     """Lend weights that require gradients: some code asks for them in its own backward."""
-    token = _with_gradients.set(True)
-    try:
+    with Undo() as undo, undo:
+        undo.later(_with_gradients.set, _with_gradients.get())
+        _with_gradients.set(True)
         yield
-    finally:
-        _with_gradients.reset(token)
 
 
 class LentWeights:
@@ -42,9 +43,9 @@ class LentWeights:
 
     The same exchange as `torch.func.functional_call`, with the slots looked up once: for a
     deep network of small layers the look-up costs as much as the forward pass. Tensors that
-    are plain attributes, or in lists, tuples, mappings and objects of the user's own, count
-    as buffers; so does a weight from the pass on that writes to it. Tensors among these that view
-    one memory go on doing so.
+    are plain attributes, or in containers, closures, classes and objects of the user's own,
+    count as buffers; so does a weight from the pass on that writes to it. Tensors among these
+    that view one memory go on doing so.
 
     In forward mode the vectors of stock layers (biases, scales of norms) get a tangent of
     zeros. A missing one costs more: PyTorch asks its Python reference for the shape of every
@@ -62,16 +63,17 @@ class LentWeights:
         self._with_vectors = {id(m._parameters) for m in layers if type(m) in _WITH_VECTORS}
         weights = list(_filled(m._parameters for m in modules))
         self._slots = [*weights, *_filled(m._buffers for m in modules)]
-        contents = Contents()
-        for m in modules:
-            table = vars(m)
-            for name, value in own_attributes(m).items():
-                if isinstance(value, Tensor):
-                    self._slots.append((table, name, value))
-                elif not stock:
-                    contents.look(table, name, value)
-        self._slots += contents.slots
-        self._tuples, self._holders = contents.tuples, list(contents.holders.values())
+        self._tuples: list[Slot] = []
+        self._holders: list[Any] = []
+        if stock:
+            tables = list(map(vars, modules))
+            self._slots += [
+                (t, n, v) for t in tables for n, v in t.items() if isinstance(v, Tensor)
+            ]
+        else:
+            reach = reach_of(modules)
+            self._slots += reach.slots
+            self._tuples, self._holders = reach.tuples, reach.holders
         self._owns: dict[int, tuple[str, Tensor]]
         self._owns = {id(own): (str(name), own) for _, name, own in self._slots}
         for _, name, own in self._tuples:
@@ -127,7 +129,7 @@ class LentWeights:
         given += [(slots, name, replaced(own, lent)) for slots, name, own in self._tuples]
         given += self._duals(lent)
         before = [(slots, name, slots[name]) for slots, name, _ in given]
-        self._entered.append((before, [(holder, holder.copy()) for holder in self._holders]))
+        self._entered.append((before, [(holder, contents(holder)) for holder in self._holders]))
         try:
             for slots, name, tensor in given:
                 slots[name] = tensor

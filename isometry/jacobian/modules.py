@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-import itertools
-import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from isometry.errors import InputError
+from isometry.jacobian.reach import OWN_TABLES, Modules, Reach
 
-_TABLES = frozenset(vars(nn.Module()))  # PyTorch's own attributes of every module
 # Layers whose forward is one known operation: it keeps, draws and switches nothing. Without
 # Mish, whose backward PyTorch does not batch.
 _PLAIN = {
@@ -34,9 +30,6 @@ _METHODS = {
     for kind in _PLAIN
 }
 _FORWARD = {"forward"}
-_ATOMS = {int, float, bool, str, type(None)}  # nothing is inside
-_FARTHEST = 4  # containers and closures between a function and its modules
-_MOST = 1000  # items looked at in one container, which may be a data set
 
 
 def unwrap(model: Callable[..., object]) -> Callable[..., object]:
@@ -84,7 +77,7 @@ def own_attributes(module: nn.Module) -> dict[str, object]:
     """Return what a module keeps as plain attributes, beside PyTorch's own tables."""
     if isinstance(module, torch.jit.ScriptModule):
         return {}
-    return {name: value for name, value in vars(module).items() if name not in _TABLES}
+    return {name: value for name, value in vars(module).items() if name not in OWN_TABLES}
 
 
 def all_plain(modules: Sequence[nn.Module]) -> bool:
@@ -94,7 +87,9 @@ def all_plain(modules: Sequence[nn.Module]) -> bool:
 
 
 def all_stock(modules: Sequence[nn.Module]) -> bool:
-    """Whether no code runs in the modules but PyTorch's own."""
+    """Whether no code runs in the modules, or around them, but PyTorch's own."""
+    if isinstance(modules, Modules) and not isinstance(modules.network, nn.Module):
+        return False
     if all_plain(modules):
         return True
     kinds = set(map(type, modules))
@@ -127,51 +122,12 @@ def _altered(m: nn.Module) -> bool:
 
 
 def modules_of(model: Callable[..., object]) -> tuple[nn.Module, ...]:
-    """Return all modules that a network can reach, also through lists, closures and arguments.
-
-    For a module these are its submodules and those it keeps in plain containers; for a function,
-    what it closes over, is bound to, has as defaults or names globally.
-    """
-    found: dict[nn.Module, None] = {}
-    seen: set[int] = set()
-    pending: list[tuple[object, int]] = [(model, 0)]
-    while pending:
-        part, depth = pending.pop()
-        if id(part) in seen or depth > _FARTHEST:
-            continue
-        seen.add(id(part))
-        if isinstance(part, nn.Module):
-            found[part] = None
-            depth = -1
-        pending += [(inner, depth + 1) for inner in _parts(part) if type(inner) not in _ATOMS]
-    return tuple(found)
-
-
-def _parts(whole: object) -> Iterable[object]:
-    if isinstance(whole, nn.Module):
-        if isinstance(whole, torch.jit.ScriptModule):
-            return whole.children()
-        return [*whole._modules.values(), *own_attributes(whole).values()]
-    if isinstance(whole, dict):
-        return list(itertools.islice(whole.values(), _MOST))
-    if isinstance(whole, (list, tuple, set)):
-        return list(itertools.islice(whole, _MOST))
-    if isinstance(whole, functools.partial):
-        return [whole.func, *whole.args, *whole.keywords.values()]
-    if isinstance(whole, (type, types.ModuleType, torch.Tensor)):
-        return []
-    if inspect.ismethod(whole):
-        return [whole.__self__, whole.__func__]
-    attributes = list(itertools.islice(getattr(whole, "__dict__", {}).values(), _MOST))
-    if not inspect.isfunction(whole):
-        call = inspect.getattr_static(type(whole), "__call__", None)
-        return [*attributes, call] if inspect.isfunction(call) else attributes
-    named = [whole.__globals__[n] for n in _names_in(whole.__code__) if n in whole.__globals__]
-    defaults = (*(whole.__defaults__ or ()), *(whole.__kwdefaults__ or {}).values())
-    return [*attributes, *inspect.getclosurevars(whole).nonlocals.values(), *named, *defaults]
-
-
-def _names_in(code: types.CodeType) -> set[str]:
-    """Return the global names that a function uses, those of its comprehensions among them."""
-    inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
-    return {*code.co_names}.union(*map(_names_in, inner))
+    """Return all modules that a network can reach, also through containers, closures and hooks."""
+    known: Any = model
+    if type(model) in _PLAIN and all_plain(found := Modules(known.modules())):
+        complete = True  # no code runs that could reach others
+    else:
+        reach = Reach(model)
+        found, complete = Modules(reach.modules), reach.complete
+    found.network, found.complete = model, complete
+    return found

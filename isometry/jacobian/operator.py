@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isometry.errors import InputError, MeasurementError, MemoryBudgetError
+from isometry.errors import InputError, MeasurementError
 from isometry.jacobian.arguments import all_finite
 from isometry.jacobian.attention import AttentionTables
+from isometry.jacobian.blocks import Blocks, as_given, as_rows
 from isometry.jacobian.context import differentiating
 from isometry.jacobian.culprit import where_not_finite
 from isometry.jacobian.function import (
@@ -42,7 +44,7 @@ from isometry.jacobian.routes import (
 from isometry.jacobian.routes.double_pullback import any_cotangent
 from isometry.jacobian.selection import Selection
 from isometry.jacobian.selfcheck import self_check
-from isometry.memory import default_budget, format_size, parse_size, way_out
+from isometry.memory import parse_size
 from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
@@ -50,13 +52,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float], None]
 
-# One vector of a block holds a few intermediate tensors of the network at a time.
-_TENSORS_ALIVE = 4
-_WIDEST_BLOCK = 1024
-# Intermediate tensors do not exceed input and output by more: where this much would not fit,
-# they are measured.
-_USUAL_GROWTH = 4096
-_ADJOINT = 1e-4  # how far differences may be off before they are refused
+_UNLIKE = 1e-4  # how far rows and columns may differ, relative to their typical size
+_CHANGED = (
+    "the network has changed since its Jacobian was made (a hook, a layer, or a value that forward "
+    "reads): make the Jacobian anew"
+)
+_ROUGH = (
+    "J @ V can only be had by central differences here, which do not agree with Jᵀ: use J.T @ U or "
+    "J.dense()"
+)
 _UNCHECKED = SelfCheck(True, None, None, None, False, ())
 
 
@@ -158,10 +162,9 @@ class Jacobian:
         self.reverse = Ladder(REVERSE, "Jᵀu")
         self.forward = Ladder(FORWARD, "J v")
         self._notes: list[str] = []
-        self._memory = memory
-        self._largest: int | None = None
         self._check = None if self_check else _UNCHECKED
-        y = self._prepare(dtype)
+        self._witnesses: dict[str, tuple[Tensor, Tensor]] = {}
+        y = self._prepare(dtype, memory)
         if y.numel() == 0:
             raise InputError(
                 f"the output has no elements: its shape is {tuple(y.shape)}, expected at least "
@@ -191,28 +194,29 @@ class Jacobian:
 
     def note(self, text: str) -> None:
         """Add to the notes."""
-        self._notes.append(text)
+        if text not in self._notes:
+            self._notes.append(text)
 
     def __matmul__(self, v: Tensor) -> Tensor:
         """Return J V for V of shape (n,) or (..., n, k)."""
         m, n = self.shape
-        block = self._block(v, n, "J @ V")
+        block = as_rows(v, n, self.x, "J @ V")
         self._ensure_verified()
         with self.session() as s:
-            columns = self._chunked(s, s.push, block.reshape(-1, *self.x.shape))
-            if self.forward.route is CentralDifference and not self.reverse.exhausted:
-                self._refuse_differences(s, block.reshape(-1, n), columns)
-            return _unblocked(columns, m, v)
+            push = partial(self._push, s)
+            columns = self._blocks.products(s, push, block.reshape(-1, *self.x.shape))
+            return as_given(columns, m, v)
 
     def rmatmul(self, u: Tensor) -> Tensor:
         """Return Jᵀ U for U of shape (m,) or (..., m, k); the same as ``J.T @ U``."""
         m, n = self.shape
-        block = self._block(u, m, "J.T @ U")
+        block = as_rows(u, m, self.x, "J.T @ U")
         self._ensure_verified()
-        # The graph is there; but a backward of the user's own may ask for the mode, or draw.
-        with differentiating(self.device) if self.stock else self.network.held_still(self.device):
+        with self._graph_held():
             s = Products(self, self.x, self._made)
-            return _unblocked(self._chunked(s, s.pull, block.reshape(-1, *self.output_shape)), n, u)
+            pull = partial(self._pull, s)
+            rows = self._blocks.products(s, pull, block.reshape(-1, *self.output_shape))
+            return as_given(rows, n, u)
 
     def dense(self, *, memory: int | None = None, progress: Progress | None = None) -> Tensor:
         """Return J as an (m, n) tensor, computed in blocks of rows or of columns.
@@ -250,35 +254,22 @@ class Jacobian:
         MemoryBudgetError
             If these would not fit.
         """
-        budget = self._budget() if memory is None else memory
-        m, n = self.shape
-        # J itself and the copy that the singular value routine overwrites.
-        needed = 2 * m * n * self.x.element_size()
-        if needed > budget:
-            raise MemoryBudgetError(
-                f"the dense Jacobian is {m} x {n} in {dtype_name(self.dtype)} and needs "
-                f"{format_size(needed)}, more than the {format_size(budget)} allowed: give a "
-                "smaller input, measure a part of it (--start, --stop, --output, --at), "
-                f"{way_out(needed, self.device)}"
-            )
-        return budget - needed
+        return self._blocks.reserve_dense(self.shape, self.dtype, memory)
 
     def _rows(self, s: Products, budget: int, progress: Progress | None) -> Tensor:
-        m, n = self.shape
-        jac = torch.empty(m, n, dtype=self.dtype, device=self.device)
-        width = self._block_width(s, budget, m)
-        for i, rows in _blocks(s.pull, m, self.output_shape, jac, width):
-            jac[i : i + len(rows)] = rows.reshape(-1, n)
-            _tell(progress, (i + len(rows)) / m)
+        jac = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        for i, rows in self._blocks.of_identity(
+            s, partial(self._pull, s), self.output_shape, budget
+        ):
+            jac[i : i + len(rows)] = rows
+            _tell(progress, (i + len(rows)) / len(jac))
         return jac
 
     def _columns(self, s: Products, budget: int, progress: Progress | None) -> Tensor:
-        m, n = self.shape
-        jac = torch.empty(m, n, dtype=self.dtype, device=self.device)
-        width = self._block_width(s, budget, n)
-        for i, columns in _blocks(s.push, n, self.x.shape, jac, width):
-            jac[:, i : i + len(columns)] = columns.reshape(-1, m).T
-            _tell(progress, (i + len(columns)) / n)
+        jac = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        for i, columns in self._blocks.of_identity(s, partial(self._push, s), self.x.shape, budget):
+            jac[:, i : i + len(columns)] = columns.T
+            _tell(progress, (i + len(columns)) / self.shape[1])
         return jac
 
     def as_linear_operator(self) -> LinearOperator:
@@ -325,6 +316,7 @@ class Jacobian:
         SelfCheck
             Of the routes that are in use now.
         """
+        self._witnesses.clear()
         while True:
             self._check, suspect = self_check(self, seed=seed)
             if not suspect or not self.descend(suspect):
@@ -340,6 +332,10 @@ class Jacobian:
         """Hold the measurement context open for several products at one point."""
         with self.network.held_still(self.device):
             yield Products(self, self.x, self._made) if at is None else Products(self, at, {})
+
+    def kind_of(self, route: type[Route]) -> type[Route]:
+        """Return what stands in for a route here, at other points too."""
+        return type(self._made[route]) if route in self._made else route
 
     def graph(self) -> tuple[Tensor, Tensor]:
         """Return x and f(x), joined by the autograd graph of one forward pass."""
@@ -358,11 +354,14 @@ class Jacobian:
                 "nevertheless"
             )
 
-    def _prepare(self, dtype: torch.dtype | None) -> Tensor:
+    def _prepare(self, dtype: torch.dtype | None, memory: int | None) -> Tensor:
         wanted = dtype or (torch.float32 if self.device.type == "mps" else torch.float64)
         own = own_dtype(self.network.model, self.network.arguments.chosen)
         self._notes += self.network.changes(self.device)
-        self._reserve_attention(own, wanted.itemsize)
+        self._attention = AttentionTables(self.network, own, self.device)
+        self._blocks = Blocks(memory, self.device, self._attention)
+        if large := self._blocks.reserve_attention(wanted.itemsize):
+            self._notes.append(large)
         with self.network.held_still(self.device) as changed:
             try:
                 y = self._linearise(wanted)
@@ -392,25 +391,6 @@ class Jacobian:
         with self.network.held_still(self.device):
             return where_not_finite(self.network.model, self.f, self.x)
 
-    def _reserve_attention(self, own: torch.dtype, itemsize: int) -> None:
-        """Look before leaping: on the plain kernel attention takes positions² memory a head."""
-        self._attention = AttentionTables(self.network, own, self.device)
-        if not self._attention.elements:
-            return
-        needed = self._attention.fixed(itemsize) + self._attention.per_vector(itemsize)
-        budget = self._budget()
-        if needed > budget:
-            raise MemoryBudgetError(
-                f"attention needs {format_size(needed)} on the plain kernel, the one that can be "
-                f"differentiated, more than the {format_size(budget)} allowed: give a shorter "
-                f"sequence, {way_out(needed, self.device)}"
-            )
-        if needed > budget / 4:
-            self._notes.append(f"attention takes {format_size(needed)} on the plain kernel")
-
-    def _budget(self) -> int:
-        return default_budget(self.device) if self._memory is None else self._memory
-
     def _linearise(self, dtype: torch.dtype) -> Tensor:
         """Set f, x and the first reverse route that can be made; return f(x)."""
         self.f, self.x = self.network.function(dtype, self.device)
@@ -431,55 +411,58 @@ class Jacobian:
                 self._made = {route: made}
                 return made.y.detach()
 
-    def _chunked(self, s: Products, route: Callable[[Tensor], Tensor], block: Tensor) -> Tensor:
-        width = self._block_width(s, self._budget(), len(block))
-        if len(block) <= width:
-            return route(block)
-        return torch.cat([route(block[i : i + width]) for i in range(0, len(block), width)])
+    def _graph_held(self) -> Any:
+        """Hold still what a graph that is there may feel; small networks feel every context."""
+        if not self.stock:  # a backward of the user's own may ask for the mode, or draw
+            return self.network.held_still(self.device)
+        plain = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        # Lower precisions, autocast among them, leave float64 alone.
+        alone = plain and self.dtype == torch.float64
+        return nullcontext() if alone else differentiating(self.device)
 
-    def _refuse_differences(self, s: Products, v: Tensor, columns: Tensor) -> None:
-        """Refuse columns by differences that are not adjoint to the rows by reverse mode."""
-        u = any_cotangent(columns[0])
-        pulled = s.pull(u[None]).flatten()
-        gap = columns.flatten(1) @ u.flatten() - v @ pulled
-        if not gap.norm() <= _ADJOINT * v.norm() * pulled.norm():
-            raise MeasurementError(
-                "J @ V can only be had by central differences here, which do not agree with Jᵀ: "
-                "use J.T @ U or J.dense()"
-            )
+    def _push(self, s: Products, v: Tensor) -> Tensor:
+        """Columns; those of another function than the rows, or rough differences, are refused."""
+        columns = s.push(v)
+        rough = self.forward.route is CentralDifference
+        if (rough or self._check is not _UNCHECKED) and not self.reverse.exhausted and len(v):
+            witness = self._witness("row", s.pull, columns[0])
+            self._refuse_unlike(witness, columns, v, rough)
+        return columns
+
+    def _pull(self, s: Products, u: Tensor) -> Tensor:
+        """Rows; the graph of code of the user's own may hold tensors that were written to since."""
+        rows = s.pull(u)
+        if not self.stock and self._check is not _UNCHECKED and len(u):
+            witness = self._witness("column", s.push, rows[0])
+            if self.forward.route is not CentralDifference:
+                self._refuse_unlike(witness, rows, u)
+        return rows
+
+    def _witness(
+        self, name: str, route: Callable[[Tensor], Tensor], like: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return one vector and its product, taken once: what the other direction is adjoint to."""
+        if name not in self._witnesses:
+            vector = any_cotangent(like)
+            self._witnesses[name] = vector.flatten(), route(vector[None]).flatten()
+        return self._witnesses[name]
+
+    def _refuse_unlike(
+        self, witness: tuple[Tensor, Tensor], products: Tensor, block: Tensor, rough: bool = False
+    ) -> None:
+        sides = list(zip(witness, (_flat(products), _flat(block)), strict=True))
+        sizes = (a.abs().max() * b.abs().max() * len(a) ** 0.5 for a, b in sides)
+        one, other = (b @ a for a, b in sides)
+        rounding = 0.0 if rough else 100 * torch.finfo(self.dtype).eps ** 0.5
+        tolerance = max(_UNLIKE, rounding)
+        if (one - other).abs().max() > tolerance * torch.maximum(*sizes):
+            raise MeasurementError(_ROUGH if rough else _CHANGED)
 
     def _by_rows(self, s: Products) -> bool:
         """Rows where there are fewer, or where columns would be differences."""
         if self.reverse.exhausted:
             return False
         return self.shape[0] <= self.shape[1] or not s.pushes_exactly()
-
-    def _block_width(self, s: Products, budget: int, total: int) -> int:
-        vectors = min(total, _WIDEST_BLOCK)
-        if tables := self._attention.per_vector(self.x.element_size()):
-            left = budget - self._attention.fixed(self.x.element_size())
-            vectors = max(1, min(vectors, left // tables))
-        per_element = _TENSORS_ALIVE * self.x.element_size()
-        if vectors * per_element * _USUAL_GROWTH * max(self.shape) <= budget:
-            return vectors
-        if self._largest is None:
-            with self.session():
-                self._largest = s.largest_intermediate()
-        return min(max(1, int(budget // (per_element * self._largest))), vectors)
-
-    def _block(self, v: Tensor, rows: int, product: str) -> Tensor:
-        """Return the vectors as rows: (n,) or (..., n, k) to (..., k, n)."""
-        if not isinstance(v, Tensor) or v.ndim < 1 or v.shape[-2 if v.ndim > 1 else 0] != rows:
-            came = f"a tensor {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
-            raise InputError(
-                f"{product} needs a tensor of shape ({rows},) or (..., {rows}, k), got {came}"
-            )
-        if v.is_complex() or v.layout is not torch.strided or v.is_meta:
-            raise InputError(
-                f"{product} takes dense real vectors, of a complex one each part in turn"
-            )
-        v = v.detach().to(self.device, self.dtype)
-        return v if v.ndim == 1 else v.transpose(-2, -1)
 
 
 class TransposedJacobian:
@@ -499,21 +482,8 @@ class TransposedJacobian:
         return self.T.dense().T
 
 
-def _blocks(
-    route: Callable[[Tensor], Tensor], total: int, shape: torch.Size, like: Tensor, width: int
-) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, total, width):
-        k = min(width, total - start)
-        basis = torch.zeros(k, total, dtype=like.dtype, device=like.device)
-        basis.diagonal(start).fill_(1)
-        yield start, route(basis.reshape(k, *shape))
-
-
-def _unblocked(rows: Tensor, size: int, like: Tensor) -> Tensor:
-    """Undo `Jacobian._block` for products of length `size`."""
-    if like.ndim == 1:
-        return rows.reshape(size)
-    return rows.reshape(*like.shape[:-2], like.shape[-1], size).transpose(-2, -1)
+def _flat(block: Tensor) -> Tensor:
+    return block.reshape(len(block), -1)
 
 
 def _tell(progress: Progress | None, fraction: float) -> None:

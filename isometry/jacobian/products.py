@@ -29,6 +29,7 @@ class Products:
     def __init__(self, jacobian: Jacobian, at: Tensor, made: dict[type[Route], Route]) -> None:
         self.f, self.x, self._jacobian = jacobian.f, at, jacobian
         self._made = made
+        self.shape = jacobian.shape
 
     def pull(self, u: Tensor) -> Tensor:
         """Rows: (k, *output) cotangents to (k, *input)."""
@@ -50,13 +51,14 @@ class Products:
 
     def largest_intermediate(self) -> int:
         """Elements of the largest tensor that the backward pass keeps, output included."""
-        sizes = [*self._jacobian.shape]
+        sizes = [*self.shape]
 
         def record(t: Tensor) -> Tensor:
             sizes.append(t.numel())
             return t
 
-        with torch.autograd.graph.saved_tensors_hooks(record, lambda t: t):
+        saved = torch.autograd.graph.saved_tensors_hooks(record, lambda t: t)
+        with self._jacobian.session(), saved:
             call(self.f, self.x.detach().requires_grad_())
         return max(sizes)
 
@@ -69,7 +71,7 @@ class Products:
                 if route not in self._made:
                     # Also where only a graph was to be run.
                     with self._jacobian.session(), self._lending():
-                        self._made[route] = route(self.f, self.x)
+                        self._made[route] = self._jacobian.kind_of(route)(self.f, self.x)
                 given = block if self._jacobian.stock else block.clone()
                 with self._lending():
                     return self._made[route](given).detach()

@@ -8,8 +8,7 @@ starts from the same seed, and the dropout functions draw their masks in one way
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,28 +16,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from isometry.jacobian.undo import Undo
+
 MASK_SEED = 0
 
 # The mean and the scale of SELU's saturation, that alpha dropout replaces units by.
 _SATURATION = -1.7580993408473766
 
 
-@contextmanager
-def one_mask() -> Iterator[None]:
-    """Let every forward pass within draw the same random numbers.
+def one_mask(undo: Undo) -> None:
+    """Let every forward pass draw the same random numbers, until that is undone.
 
-    Global functions are exchanged, and put back on leaving: enter it only while nobody else
-    measures. Layers that draw inside compiled kernels (dropout between the layers of an
-    `nn.LSTM`) are not reached; the self-check finds them.
+    Global functions are exchanged: call it only while nobody else measures. Layers that draw
+    inside compiled kernels (dropout between the layers of an `nn.LSTM`) are not reached; the
+    self-check finds them.
     """
-    before = {name: getattr(F, name) for name in _REPLACED}
-    try:
-        for name, replacement in _REPLACED.items():
-            setattr(F, name, replacement)
-        yield
-    finally:
-        for name, original in before.items():
-            setattr(F, name, original)
+    for name, replacement in _REPLACED.items():
+        undo.set(F, name, replacement)
 
 
 def restart() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isometry.errors import InputError
 from isometry.jacobian.arguments import Arguments
+from isometry.jacobian.kept import hooks_kept
 
 _Hook = Callable[..., Any]
 
@@ -50,12 +51,11 @@ class Section:
         def catch_output(_m: nn.Module, _a: object, out: Any) -> None:
             entered.extend(v.clone() for v in (out,) if _floating(v))
 
-        with ExitStack() as hooks:
-            for handle in self._noting(calls):
-                hooks.enter_context(_removed(handle))
+        with self._hooks_kept():
+            self._note(calls)
             if self.start:
-                hooks.enter_context(
-                    self._at(self.start[1], catch if self.embedding_call is None else catch_output)
+                self._hook_start(
+                    self.start[1], catch if self.embedding_call is None else catch_output
                 )
             arguments.call(model, None)
         if self.embedding_call is None:
@@ -81,28 +81,29 @@ class Section:
             left.append(out)
             raise _Reached
 
-        with ExitStack() as hooks:
+        with self._hooks_kept():
             if self.start:
-                hooks.enter_context(
-                    self._at(self.start[1], enter if self.embedding_call is None else replace)
-                )
+                self._hook_start(self.start[1], enter if self.embedding_call is None else replace)
             if self.stop:
-                hooks.enter_context(_removed(self.stop[1].register_forward_hook(leave)))
+                self.stop[1].register_forward_hook(leave)
             try:
                 return arguments.call(model, None if self.start else x)
             except _Reached:
                 return left[0]
 
-    def _noting(self, calls: list[str]) -> Iterator[Any]:
+    def _hooks_kept(self) -> AbstractContextManager[None]:
+        return hooks_kept([end[1] for end in (self.start, self.stop) if end])
+
+    def _note(self, calls: list[str]) -> None:
         """Note each time that the first layer begins and the last one ends."""
 
         def noting(name: str) -> _Hook:
             return lambda *_: calls.append(name)
 
         if self.start:
-            yield self.start[1].register_forward_pre_hook(noting(self.start[0]))
+            self.start[1].register_forward_pre_hook(noting(self.start[0]))
         if self.stop:
-            yield self.stop[1].register_forward_hook(noting(self.stop[0]))
+            self.stop[1].register_forward_hook(noting(self.stop[0]))
 
     def _refuse_odd_order(self, calls: list[str]) -> None:
         names = [end[0] for end in (self.start, self.stop) if end]
@@ -119,10 +120,11 @@ class Section:
                 "the earlier of the two and --stop (stop=) the later"
             )
 
-    def _at(self, module: nn.Module, hook: _Hook) -> AbstractContextManager[None]:
+    def _hook_start(self, module: nn.Module, hook: _Hook) -> None:
         if self.embedding_call is not None:
-            return _removed(module.register_forward_hook(hook))
-        return _removed(module.register_forward_pre_hook(hook, with_kwargs=True))
+            module.register_forward_hook(hook)
+        else:
+            module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def from_embedding(
@@ -145,24 +147,16 @@ def from_embedding(
         return hook
 
     modules = model.named_modules() if isinstance(model, nn.Module) else ()
-    with ExitStack() as hooks:
-        for name, module in modules:
-            if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-                hooks.enter_context(_removed(module.register_forward_hook(note(name))))
+    tables = {n: m for n, m in modules if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    with hooks_kept(tables.values()):
+        for name, module in tables.items():
+            module.register_forward_hook(note(name))
         arguments.call(model, None)
     if not ran:
         return None
     chosen = given[0] if given else 0
     before = [module for _, module in ran[:chosen]]
     return Section(ran[chosen], stop, embedding_call=before.count(ran[chosen][1]))
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _floating(v: object) -> bool:

@@ -2,14 +2,20 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.autograd import Function
+from torch.nn.utils import parametrize
+from torch.utils import checkpoint
 
 import isometry
+from isometry.coverage.traces import changed, traces
 from isometry.errors import InputError
-from isometry.jacobian import Jacobian, lent
+from isometry.jacobian import Jacobian, context, kept, lent, randomness, section, undo
+from isometry.jacobian.modules import modules_of
 
 
 class Aliased(nn.Module):
@@ -104,21 +110,20 @@ def test_biases_with_infinite_slopes_do_not_matter():
     assert torch.allclose(J @ torch.eye(4).double(), model.weight.double())
 
 
-def interrupted_at(line, work):
-    """Run it with an interrupt at the n-th line of the lending of weights; whether it came."""
+def interrupted_at(line, work, modules):
+    """Run it with an interrupt at the n-th line within these modules; whether it came."""
     left = line
+    files = {m.__file__ for m in modules}
 
-    def in_lending(frame, event, _):
+    def within(frame, event, _):
         nonlocal left
         left -= event == "line"
         if event == "line" and left == 0:
             raise KeyboardInterrupt
-        return in_lending
+        return within
 
     def tracer(frame, event, _):
-        code = frame.f_code
-        ours = code.co_filename == lent.__file__ and code.co_name in ("__enter__", "__exit__")
-        return in_lending if ours else None
+        return within if frame.f_code.co_filename in files else None
 
     before = sys.gettrace()
     sys.settrace(tracer)
@@ -142,10 +147,64 @@ def test_an_interrupt_at_any_line_leaves_the_weights():
     J = Jacobian(model, torch.randn(1, 4), self_check=False)
     v = torch.randn(4, 2)
     line = 1
-    while interrupted_at(line, lambda: J @ v):
+    while interrupted_at(line, lambda: J @ v, [lent]):
         assert all(table[name] is t for table, name, t in slots), f"line {line}"
         line += 1
     assert line > 20
+
+
+class Everything(nn.Module):
+    """It needs all that the measurement context holds still."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.norm = nn.LSTM(3, 3, batch_first=True), nn.RMSNorm(3)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(torch.rand(()))
+        return self.norm(self.rnn(x)[0])
+
+
+def flags():
+    backends = torch.backends
+    return (
+        *(backends.mha.get_fastpath_enabled(), backends.mkldnn.enabled, F.dropout),
+        *(backends.cuda.flash_sdp_enabled(), F.scaled_dot_product_attention),
+        *(checkpoint.CheckpointFunction, id(parametrize._cache), parametrize._cache_enabled),
+        *(np.random.get_bit_generator(), context._held.get()),
+    )
+
+
+@pytest.mark.parametrize("train_mode", [False, True])
+@pytest.mark.parametrize("part", [[context, undo, randomness], [kept, undo]], ids=["flags", "kept"])
+def test_an_interrupt_at_any_line_leaves_no_trace(part, train_mode):
+    model, x = Everything().train(), torch.randn(1, 2, 3)
+    device = x.device
+
+    def work():
+        with context.measuring(modules, device, train_mode=train_mode):
+            model(x)
+
+    modules = modules_of(model)
+    before, around = traces(model), flags()
+    line = 1
+    while interrupted_at(line, work, part):
+        assert flags() == around, f"line {line}"
+        assert changed(before, traces(model)) == [], f"line {line}"
+        line += 1
+    assert line > 20
+
+
+@pytest.mark.parametrize("ends", [{"stop": "1"}, {"start": "1"}, {"start": "1", "stop": "2"}])
+def test_an_interrupt_at_any_line_of_a_section_leaves_no_hook(ends):
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)), torch.randn(1, 3)
+    before = traces(model)
+    line = 1
+    while interrupted_at(line, lambda: Jacobian(model, x, **ends), [section]):
+        assert changed(before, traces(model)) == [], f"line {line}"
+        line += 1
+    assert line > 5
 
 
 class Rerun(Function):
@@ -309,3 +368,35 @@ class Leaving(Function):
 def test_a_backward_that_ends_the_program_does_not():
     check = Jacobian(Leaving.apply, torch.randn(1, 3)).verify()
     assert check.loop_error is None
+
+
+class Remembering(nn.Linear):
+    """It keeps its input, as a layer that was last run by a transform of PyTorch's."""
+
+    def forward(self, x):
+        self.last = x
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.vmap])
+def test_a_tensor_left_over_from_a_transform_is_no_obstacle(transform):
+    def make():
+        net = Remembering(3, 3)
+        transform(net)(torch.ones(2, 3))
+        return net
+
+    net = make()
+    before = traces(net)
+    assert torch.equal(Jacobian(net, torch.ones(1, 3)).dense(), net.weight.double())
+    assert changed(before, traces(net)) == []
+    assert isometry.check_architecture(make, torch.ones(1, 3)).passed
+
+
+@pytest.mark.parametrize("place", ["meta", "cuda"])
+def test_an_array_is_read_on_the_cpu_whatever_the_default_device(place):
+    net, x = nn.Linear(3, 3), np.ones((1, 3))
+    try:
+        torch.set_default_device(place)
+        assert torch.equal(Jacobian(net, x).dense(), net.weight.double())
+    finally:
+        torch.set_default_device(None)

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import isometry
 from isometry import InputError, Jacobian, MeasurementError, MemoryBudgetError
 from isometry.jacobian import operator
+from isometry.jacobian.blocks import Blocks
 from isometry.jacobian.routes import FORWARD, REVERSE, CentralDifference, Route
 
 EPS = torch.finfo(torch.float64).eps
@@ -137,6 +138,84 @@ def test_agrees_with_central_differences(network, central_differences):
     assert close(Jacobian(model, x).dense(), central_differences(model, x), 1e-8)
 
 
+# ------------------------------------------------------------------ one function
+
+
+def double_it(module, args, out):
+    return 2 * out
+
+
+def detach_it(module, args, out):
+    return out.detach()
+
+
+CHANGES = {
+    "a hook": lambda net: net[0].register_forward_hook(double_it),
+    "a hook that detaches": lambda net: net[1].register_forward_hook(detach_it),
+    "another layer": lambda net: net.__setitem__(1, nn.ReLU()),
+    "one more layer": lambda net: net.append(nn.Tanh()),
+}
+
+
+def tanh_network():
+    return nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_that_was_changed_is_not_answered_for_by_half(change):
+    net = tanh_network()
+    J = Jacobian(net, torch.randn(1, 3))
+    before = J.dense()
+    CHANGES[change](net)
+    with pytest.raises(MeasurementError, match="the network has changed since"):
+        J @ torch.eye(3)
+    assert close((J.T @ torch.eye(3)).T, before)
+    assert close(J.dense(), before)
+
+
+class Remembered(torch.autograd.Function):
+    """x times a number that both the forward and the backward pass read when they run."""
+
+    generate_vmap_rule = True
+    scale = 2.0
+
+    @staticmethod
+    def forward(x):
+        return Remembered.scale * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return Remembered.scale * grad
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return 2.0 * tangent
+
+
+def test_rows_of_a_graph_that_reads_what_has_changed_are_refused(monkeypatch):
+    J = Jacobian(Remembered.apply, torch.randn(1, 3))
+    assert close(J.dense(), 2 * torch.eye(3))
+    monkeypatch.setattr(Remembered, "scale", 5.0)
+    for product in (lambda: J.T @ torch.ones(3), J.dense):
+        with pytest.raises(MeasurementError, match="the network has changed since"):
+            product()
+
+
+def test_weights_that_change_and_hooks_that_only_look_change_nothing():
+    net = tanh_network()
+    J = Jacobian(net, torch.randn(1, 3))
+    before = J.dense()
+    net[0].weight.data.mul_(3)
+    net[2].weight = nn.Parameter(torch.zeros(3, 3))
+    net[1].register_forward_hook(lambda m, args, out: None)
+    assert close(J @ torch.eye(3), before)
+    assert close((J.T @ torch.eye(3)).T, before)
+
+
 # ------------------------------------------------------------------ routes and blocks
 
 
@@ -144,7 +223,7 @@ def test_agrees_with_central_differences(network, central_differences):
 def test_block_width_does_not_matter(network, width, monkeypatch):
     J = Jacobian(*network)
     whole = J.dense()
-    monkeypatch.setattr(Jacobian, "_block_width", lambda *_: width)
+    monkeypatch.setattr(Blocks, "width", lambda *_: width)
     assert close(J.dense(), whole)
 
 

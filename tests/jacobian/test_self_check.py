@@ -260,6 +260,91 @@ def test_a_transposed_square_matrix_is_caught(chain):
     assert self_check(J, J.dense().T)[0].failures == ("ISO302",)
 
 
+# ------------------------------------------------------------------ float32 alone
+
+
+class Scaled(torch.autograd.Function):
+    """Identity with a backward and a forward derivative of one's choice."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, backward, forward):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.factors = inputs[1:]
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.factors[0] * grad, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return ctx.factors[1] * tangent
+
+
+def float32_alone(net, backward=1.0, forward=1.0):
+    def f(x):
+        if x.dtype != torch.float32:
+            raise TypeError("float32 only")
+        return net(Scaled.apply(x, backward, forward))
+
+    return f
+
+
+ORDINARY = {
+    "tanh": lambda: 5 * [nn.Linear(32, 32), nn.Tanh()],
+    "relu": lambda: 3 * [nn.Linear(64, 64), nn.ReLU()],
+    "layer norm": lambda: 3 * [nn.Linear(32, 32), nn.LayerNorm(32), nn.GELU()],
+    "convolutions": lambda: [nn.Unflatten(1, (1, 32)), nn.Conv1d(1, 4, 3), nn.SiLU()],
+    "one": lambda: [nn.Linear(32, 1), nn.Sigmoid()],
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize(
+    ("backward", "forward", "code"),
+    [(1.003, 1.003, "ISO303"), (0.99, 0.99, "ISO303"), (1.003, 1, "ISO302"), (1, 1, None)],
+)
+def test_a_small_error_is_seen_where_the_network_runs_in_float32_alone(
+    name, backward, forward, code
+):
+    torch.manual_seed(0)
+    net = nn.Sequential(*ORDINARY[name]())
+    x = torch.randn(1, 64 if name == "relu" else 32)
+    J = Jacobian(float32_alone(net, backward, forward), x, self_check=False)
+    check = self_check(J)[0]
+    assert (code in check.failures) if code else check.passed, check
+    told = [note for note in J.notes if "could pass the self-check" in note]
+    assert len(told) == (code != "ISO303")
+
+
+def test_a_kink_within_the_steps_is_no_error_in_float32_alone():
+    x = torch.full((1, 4), 1e-4)
+    x[0, 0] = 1.0
+    assert checked(float32_alone(nn.LeakyReLU(0.5)), x).passed
+    assert not checked(float32_alone(nn.LeakyReLU(0.5), 1.02, 1.02), x).passed
+
+
+# ------------------------------------------------------------------ rounding
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_derivative_of_rounding_alone_is_not_called_wrong(seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.GroupNorm(2, 2), nn.AvgPool1d(4)).double()  # means of 0
+    assert set(checked(net, torch.randn(1, 2, 4)).failures) <= {"ISO307"}
+
+
+def test_a_wrong_derivative_beside_rounding_is_called_wrong():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.GroupNorm(2, 2), nn.Linear(4, 4)).double()
+    check = checked(lambda x: Doubled.apply(net(x)), torch.randn(1, 2, 4).double())
+    assert check.failures == ("ISO302",)
+
+
 # ------------------------------------------------------------------ healthy networks
 
 

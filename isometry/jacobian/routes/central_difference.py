@@ -39,7 +39,7 @@ def along(f: PureFunction, x: Tensor, v: Tensor) -> tuple[Tensor, float]:
     if size == 0:
         return torch.zeros_like(call(f, x)).detach(), 0.0
     scale = (float(x.double().square().mean().sqrt()) or 1.0) / size
-    best, best_error = torch.zeros(0), float("inf")
+    best, best_error = torch.zeros(0, device=x.device), float("inf")
     for relative in _STEPS:
         h = relative * scale
         wide, narrow = _slope(f, x, v, h), _slope(f, x, v, h / 2)

@@ -6,13 +6,15 @@ from typing import Literal
 
 from isometry.domain import finite, fraction, whole
 from isometry.errors import TheoryError
+from isometry.laws.atom import Atom
 from isometry.laws.atomic import AtomicLaw
 from isometry.laws.dyson import DysonLaw, Neurons, NeuronTypes, Node
 from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
+from isometry.laws.free import free_product
 from isometry.laws.fuss_catalan import FussCatalan
-from isometry.laws.law import Atom, Law
+from isometry.laws.law import Law
 from isometry.laws.marchenko_pastur import MarchenkoPastur
-from isometry.laws.product import FreeProduct, free_product
+from isometry.laws.product import FreeProduct
 from isometry.laws.pushforward import PushforwardLaw
 from isometry.laws.universal import BernoulliUniversal, ResidualUniversal, SmoothUniversal
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isometry.domain import finite, fraction, location
+from isometry.domain import Array, finite, fraction
 from isometry.errors import TheoryError
-from isometry.laws.law import Array, Atom, Law
+from isometry.laws.atom import Atom
+from isometry.laws.law import Law
 
 #: exp and log do not undo each other exactly: two log σ this close are one place
 _SAME_PLACE = 1e-12
@@ -39,40 +40,58 @@ class AtomicLaw(Law):
 
     def __init__(self, atoms: Iterable[Atom], name: str = "point masses") -> None:
         """Check and sort the atoms."""
-        self.name = name
-        self._atoms = tuple(
-            sorted(
-                Atom(finite("a location σ", s), fraction("the mass of an atom", m))
-                for s, m in atoms
-            )
-        )
-        sigma = np.array([atom.sigma for atom in self._atoms])
-        mass = np.array([atom.mass for atom in self._atoms])
-        if abs(mass.sum() - 1.0) > 1e-12:
-            raise TheoryError(f"the masses of the atoms add up to {mass.sum():.17g}; expected 1")
-        if sigma[0] < 0 or sigma[-1] == 0 or np.any(np.diff(sigma) == 0):
-            raise TheoryError(
-                f"the atoms are at σ = {sigma.tolist()}; expected distinct σ >= 0, one of them > 0"
-            )
-        self._log_sigma = np.log(sigma[sigma > 0])
-        self._mass = mass[sigma > 0]
+        ordered = sorted(Atom(finite("a location σ", s), m) for s, m in atoms)
+        sigma = np.array([atom.sigma for atom in ordered])
+        if np.any(sigma < 0):
+            raise TheoryError(f"the atoms are at σ = {sigma.tolist()}; expected distinct σ >= 0")
+        with np.errstate(divide="ignore"):
+            self._place(zip(np.log(sigma).tolist(), (m for _, m in ordered), strict=True), name)
+        self._atoms = tuple(ordered)
+
+    @classmethod
+    def located(
+        cls, places: Iterable[tuple[float, float]], name: str = "point masses"
+    ) -> AtomicLaw:
+        """Atoms by (log σ, mass), -inf at σ = 0: their σ need not fit into float64."""
+        law = cls.__new__(cls)
+        law._place(places, name)
+        return law
 
     @classmethod
     def dirac(cls, log_sigma: float, name: str = "all σ equal") -> AtomicLaw:
         """δ at exp(log_sigma): a chain of orthogonal weights without a mask."""
-        return cls([Atom(location(log_sigma), 1.0)], name)
+        return cls.located([(finite("log σ", log_sigma), 1.0)], name)
 
     @classmethod
     def two_point(cls, p: float, log_sigma: float, name: str = "two-point law") -> AtomicLaw:
         """(1 - p) δ_0 + p δ at exp(log_sigma): orthogonal weights and one mask of rank p."""
         p = fraction("p", p)
-        zero = [Atom(0.0, 1.0 - p)] if p < 1 else []
-        return cls([*zero, Atom(location(log_sigma), p)], name)
+        zero = [(-math.inf, 1.0 - p)] if p < 1 else []
+        return cls.located([*zero, (finite("log σ", log_sigma), p)], name)
+
+    def _place(self, places: Iterable[tuple[float, float]], name: str) -> None:
+        ordered = sorted((s, fraction("the mass of an atom", m)) for s, m in places)
+        log_sigma, mass = np.array(ordered, dtype=float).reshape(-1, 2).T
+        if abs(mass.sum() - 1.0) > 1e-12:
+            raise TheoryError(f"the masses of the atoms add up to {mass.sum():.17g}; expected 1")
+        if log_sigma[-1] == -np.inf or np.any(log_sigma[1:] == log_sigma[:-1]):
+            raise TheoryError(
+                f"the atoms are at log σ = {log_sigma.tolist()}; expected distinct σ >= 0, one of "
+                "them > 0"
+            )
+        alive = log_sigma > -np.inf
+        self.name, self._log_sigma, self._mass = name, log_sigma[alive], mass[alive]
+        self._atoms = tuple(Atom.at(*place) for place in ordered)
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
         """The point masses, in increasing order of σ."""
         return self._atoms
+
+    @property
+    def log_atoms(self) -> tuple[tuple[float, float], ...]:
+        """The same by log σ, those at σ > 0."""
+        return tuple(zip(self._log_sigma.tolist(), self._mass.tolist(), strict=True))
 
     @property
     def support(self) -> tuple[float, float]:

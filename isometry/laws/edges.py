@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.laws.factors.factor import Factor
-from isometry.laws.law import Array
 from isometry.laws.share import Numbers, share_of_rank
 from isometry.laws.transform import Transform
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln
 
-from isometry.domain import finite, whole
+from isometry.domain import Array, finite, whole
+from isometry.laws.atom import Atom
 from isometry.laws.factors.gaussian import Gaussian
-from isometry.laws.law import Array, Atom, Law
+from isometry.laws.law import Law
 from isometry.laws.monotone import invert
 from isometry.laws.polar import solve
 from isometry.laws.transform import Transform

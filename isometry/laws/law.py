@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from isometry.domain import Array as Array
 from isometry.domain import whole
 from isometry.errors import TheoryError
-
-Array = NDArray[np.float64]
-Variable = Literal["log_sigma", "sigma", "x"]
+from isometry.laws.atom import Atom
+from isometry.laws.monotone import invert
+from isometry.laws.variable import Variable, in_log_sigma
 
 #: two successive refinements of the quadrature that agree so well are its value
 _SETTLED = 1e-10
 _MOST_NODES = 2**15
-
-
-class Atom(NamedTuple):
-    """A point mass of a law of singular values."""
-
-    sigma: float  # location, σ >= 0
-    mass: float  # in (0, 1]
 
 
 class Law(ABC):
@@ -44,6 +38,11 @@ class Law(ABC):
     @abstractmethod
     def atoms(self) -> tuple[Atom, ...]:
         """Point masses in increasing order of σ; empty when there are none."""
+
+    @property
+    def log_atoms(self) -> tuple[tuple[float, float], ...]:
+        """Point masses at σ > 0 as (log σ, mass), also where float64 cannot hold σ."""
+        return tuple((math.log(atom.sigma), atom.mass) for atom in self.atoms if atom.sigma > 0)
 
     @property
     @abstractmethod
@@ -94,22 +93,17 @@ class Law(ABC):
         zero = sum(atom.mass for atom in self.atoms if atom.sigma == 0)
         found = np.full(p.shape, -np.inf)
         todo = p > zero
-        for atom in self.atoms:
-            if atom.sigma > 0:
-                here = np.log(atom.sigma)
-                right = float(self.cdf(here))
-                on_it = todo & (p > right - atom.mass) & (p <= right)
-                found[on_it] = here
-                todo &= ~on_it
+        for here, mass in self.log_atoms:
+            right = float(self.cdf(here))
+            on_it = todo & (p > right - mass) & (p <= right)
+            found[on_it] = here
+            todo &= ~on_it
         if np.any(todo):
             found[todo] = self._continuous_quantile(p[todo])
         return found.reshape(wanted.shape)
 
     def _continuous_quantile(self, p: Array) -> Array:
         """Quantiles that fall on the continuous part."""
-        # here, because that module needs `Array` from this one
-        from isometry.laws.monotone import invert
-
         low, high = self._bracket(p)
         return invert(self._cdf_and_density, p, low, high, tolerance=1e-13)
 
@@ -130,13 +124,13 @@ class Law(ABC):
 
     def density_of(self, variable: Variable, at: ArrayLike) -> Array:
         """Density per unit of log σ, of σ or of x = σ², atoms excluded; 0 where at <= 0."""
-        log_sigma, per_unit = _in_log_sigma(variable, at)
+        log_sigma, per_unit = in_log_sigma(variable, at)
         return np.asarray(self.density(log_sigma) * per_unit)
 
     def cdf_of(self, variable: Variable, at: ArrayLike) -> Array:
         """P(value <= at) for the value log σ, σ or x = σ², atoms included."""
         value = np.asarray(at, dtype=float)
-        below = self.cdf(_in_log_sigma(variable, value)[0])
+        below = self.cdf(in_log_sigma(variable, value)[0])
         return np.asarray(np.where((variable != "log_sigma") & (value < 0), 0.0, below))
 
     def moments(self, k: int) -> Array:
@@ -160,8 +154,6 @@ class Law(ABC):
         TheoryError
             When some m is outside the open interval.
         """
-        from isometry.laws.monotone import invert  # not above: that module needs `Array`
-
         log_x, mass = self._quadrature
         wanted = self._inside_domain(m, mass.sum())
 
@@ -210,9 +202,8 @@ class Law(ABC):
     @property
     def _alive_atoms(self) -> tuple[Array, Array]:
         """log x and masses of the atoms at σ > 0."""
-        atoms = [(2 * np.log(a.sigma), a.mass) for a in self.atoms if a.sigma > 0]
-        at, mass = np.array(atoms, dtype=float).reshape(-1, 2).T
-        return at, mass
+        at, mass = np.array(self.log_atoms, dtype=float).reshape(-1, 2).T
+        return 2 * at, mass
 
     def _nodes(self, n: int) -> tuple[Array, Array]:
         """Places in log σ and the lengths they stand for."""
@@ -248,23 +239,10 @@ class Law(ABC):
             return np.empty(0)
         lowest, highest = self.support
         nodes = (np.arange(points) + 0.5) / points
+        least = sum(atom.mass for atom in self.atoms if atom.sigma == 0) + 1e-3 * continuous
         if np.isneginf(lowest):
-            zero = sum(atom.mass for atom in self.atoms if atom.sigma == 0)
-            lowest = float(self.quantile(zero + 1e-3 * continuous))
+            lowest = float(self.quantile(least))
             return lowest + (highest - lowest) * np.sin(0.5 * np.pi * nodes)
+        if float(self.cdf(lowest + 0.9 * (highest - lowest))) < least:
+            lowest = float(self.quantile(least))
         return lowest + (highest - lowest) * np.sin(0.5 * np.pi * nodes) ** 2
-
-
-def _in_log_sigma(variable: Variable, at: ArrayLike) -> tuple[Array, Array]:
-    """Translate to log σ; and |d log σ / d variable|, 0 where the variable is not positive."""
-    if variable not in get_args(Variable):
-        raise TheoryError(
-            f"the variable is {variable!r}; expected one of {', '.join(get_args(Variable))}"
-        )
-    value = np.asarray(at, dtype=float)
-    if variable == "log_sigma":
-        return value, np.ones(value.shape)
-    power = 1.0 if variable == "sigma" else 2.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_sigma = np.log(np.maximum(value, 0.0)) / power
-        return log_sigma, np.where(value > 0, 1.0 / (power * value), 0.0)

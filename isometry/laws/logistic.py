@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
-from isometry.laws.law import Array
 
 #: half-width and number of nodes of the quadrature over logit p; both errors are below 1e-18
 #: where log(-z) is analytic in a strip of half-width π, as it is for laws with smooth factors

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_expit
 
-from isometry.domain import finite, location
+from isometry.domain import Array, finite, location
 from isometry.errors import TheoryError
-from isometry.laws.law import Array, Atom, Law
+from isometry.laws.atom import Atom
+from isometry.laws.law import Law
 from isometry.laws.logistic import log_moments
 
 

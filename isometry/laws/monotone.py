@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
-from isometry.laws.law import Array
 
 _MAX_STEPS = 200
 _EPS = float(np.finfo(float).eps)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isometry.laws.law import Array, Law
+from isometry.domain import Array
+from isometry.laws.law import Law
 from isometry.laws.monotone import invert
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
@@ -47,11 +48,10 @@ class ParametricLaw(Law):
         """From the free log-determinant, which needs no integral."""
         s = np.asarray(log_sigma, dtype=float)
         inside, p = self._parameter(s)
-        top = sum(atom.mass for atom in self.atoms if atom.sigma > 0)
+        top = sum(mass for _, mass in self.log_atoms)
         out = np.where(np.isnan(s), np.nan, np.where(s >= self.support[1], 1.0 - top, 0.0))
         out[inside] = np.clip(1.0 - self._curve(p).survival, 0.0, 1.0)
-        for atom in self.atoms:
-            here = np.log(atom.sigma)
+        for here, _ in self.log_atoms:
             out = np.where(s >= here - 1e-12 * (1 + abs(here)), 1.0, out)
         return np.asarray(out)
 

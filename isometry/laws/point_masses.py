@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from isometry.laws.factors.factor import Factor
@@ -48,3 +49,8 @@ def point_masses(transform: Transform) -> list[PointMass]:
                 moved = log_x + space.log_x - first.log_x
                 found.append(PointMass(moved, mass, {**places, factor: space.place}))
     return sorted((p for p in found if p.mass > _ROUNDING), key=lambda p: p.log_x)
+
+
+def places(points: Sequence[PointMass], shift: float) -> tuple[tuple[float, float], ...]:
+    """Their (log σ, mass), `shift` beyond the unit scale of the transform."""
+    return tuple((shift + 0.5 * point.log_x, float(point.mass)) for point in points)

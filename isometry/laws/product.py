@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isometry.domain import finite, location, whole
+from isometry.domain import Array, finite, whole
 from isometry.errors import TheoryError
 from isometry.laws import polar, real_axis
-from isometry.laws.atomic import AtomicLaw
+from isometry.laws.atom import Atom
 from isometry.laws.chain import Factors, chained, interfaces, title
-from isometry.laws.law import Array, Atom, Law
+from isometry.laws.law import Law
 from isometry.laws.logistic import log_moments
-from isometry.laws.point_masses import PointMass, point_masses
-from isometry.laws.support import Support
+from isometry.laws.point_masses import places, point_masses
+from isometry.laws.support import PURELY_ATOMIC, Support
 from isometry.laws.transform import Transform
 
 #: two log σ this close, relatively, are one place: exp and log do not undo each other exactly
 _SAME_PLACE = 1e-12
-#: less continuous mass than this is rounding of a purely atomic law
-_ROUNDING = 1e-14
 #: less mass than this below a quantile is rounding of the mass at σ = 0
 _UNRESOLVED = 1e-15
 #: places between two bounds on quantiles, and |a| beyond which there is no mass
@@ -89,18 +86,22 @@ class FreeProduct(Law):
         self._continuous = Support(self._transform, self._points, self.name)
         self._zero = 1.0 - self._transform.rank
         self._last: tuple[Array, Array, Array] | None = None  # log σ, CDF and density there
-        if self._continuous.mass <= _ROUNDING:
+        if self._continuous.mass <= PURELY_ATOMIC:
             raise TheoryError(
                 f"the law of {self.name} is purely atomic: nothing smooths it; use free_product, "
                 "AtomicLaw, or PushforwardLaw where the atoms stand for a continuous law"
             )
-        for point in self._points:
-            location(self._shift + 0.5 * point.log_x)
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
         """The zeros that factors make, and eigenspaces that meet."""
-        return _atoms(self._zero, self._points, self._shift)
+        dead = (Atom(0.0, self._zero),) if self._zero > 0 else ()
+        return dead + tuple(Atom.at(*place) for place in self.log_atoms)
+
+    @property
+    def log_atoms(self) -> tuple[tuple[float, float], ...]:
+        """The latter by log σ."""
+        return places(self._points, self._shift)
 
     @cached_property
     def support(self) -> tuple[float, float]:
@@ -240,39 +241,3 @@ class FreeProduct(Law):
         value, slope = self._transform.log_minus_z(near)
         # farther out it is affine, or below rounding in everything that depends on it
         return np.asarray(value + (a - near) * slope)
-
-
-def free_product(factors: Factors, *, log_scale: float = 0.0, name: str | None = None) -> Law:
-    """The law of a product of free factors, whichever class it is of.
-
-    `AtomicLaw` where all mass is in the meetings of eigenspaces, as with orthogonal weights and
-    a single mask or activation; `FreeProduct` elsewhere.
-
-    Parameters
-    ----------
-    factors, log_scale, name
-        As for `FreeProduct`.
-
-    Raises
-    ------
-    TheoryError
-        When there is no factor, dimensions do not chain, or a power is not a whole number >= 1.
-
-    Examples
-    --------
-    >>> from isometry.laws.factors import Isometry
-    >>> free_product([Isometry(300, 784), Isometry.mask(300, 0.5)]).atoms
-    (Atom(sigma=0.0, mass=0.5), Atom(sigma=1.0, mass=0.5))
-    """
-    chain = chained(factors)
-    transform = Transform(chain, interfaces(chain))
-    points = point_masses(transform)
-    if transform.rank - sum(p.mass for p in points) > _ROUNDING:
-        return FreeProduct(chain, log_scale=log_scale, name=name)
-    shift = finite("log_scale", log_scale) + 0.5 * transform.log_scale
-    return AtomicLaw(_atoms(1.0 - transform.rank, points, shift), name or title(chain))
-
-
-def _atoms(zero: float, points: Sequence[PointMass], shift: float) -> tuple[Atom, ...]:
-    dead = (Atom(0.0, zero),) if zero > 0 else ()
-    return dead + tuple(Atom(location(shift + 0.5 * p.log_x), float(p.mass)) for p in points)

@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from isometry.domain import finite
+from isometry.domain import Array, finite
 from isometry.errors import TheoryError
-from isometry.laws.law import Array, Atom, Law
+from isometry.laws.atom import Atom
+from isometry.laws.law import Law
 
 #: |z| beyond which a Gaussian has no mass in float64
 _FAR = 38.0
 _SAMPLES = 4001  # of the line, to find where the function turns or vanishes
 _BISECTIONS = 64
 _STEP = 1e-3  # of z, in the derivative of log g
+_ROUNDING, _TINY = 1e-15, 1e-200  # of masses; of z
 _ZERO = 1e-12  # beside the largest value, a zero that rounding hides
 _GRADES = 0.15 ** np.arange(16, 0, -1)  # panels crowd the ends of a piece: log g may end there
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(20)
@@ -66,7 +68,7 @@ class PushforwardLaw(Law):
                     self._pieces.append((a, b))
                 else:
                     found[value] = found.get(value, 0.0) + float(_mass(a, b))
-        self._atoms = tuple(Atom(s, m) for s, m in sorted(found.items()) if m > 0)
+        self._atoms = tuple(Atom(s, m) for s, m in sorted(found.items()) if m > _ROUNDING)
         if not self._pieces and all(atom.sigma == 0 for atom in self._atoms):
             raise TheoryError("the function vanishes everywhere; expected a law with mass at σ > 0")
 
@@ -146,12 +148,28 @@ class PushforwardLaw(Law):
         if np.ptp(g) == 0:
             yield low, high, float(g[0])
             return
+        ends = [low, *self._vanishes(z, g == 0), high]
+        if len(ends) > 2:
+            for a, b in itertools.pairwise(ends):
+                yield from self._cut(a, b)
+            return
         direction = np.sign(np.diff(g))
         moving = np.flatnonzero(direction)
         turns = moving[:-1][direction[moving[:-1]] != direction[moving[1:]]] + 1
         cuts = [low, *(self._turn(z[i - 1], z[min(i + 1, len(z) - 1)]) for i in turns), high]
         for a, b in itertools.pairwise(cuts):
             yield a, b, None
+
+    def _vanishes(self, z: Array, zero: NDArray[np.bool_]) -> Iterable[float]:
+        """Where stretches on which g is 0 begin and end: derivatives underflow."""
+        inner = zero[1:-1] & zero[2:] & zero[:-2]
+        for i in 1 + np.flatnonzero(inner[1:] != inner[:-1]):
+            dead, alive = (z[i + 1], z[i - 1]) if inner[i] else (z[i], z[i + 2])
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (dead + alive)
+                vanished = self._function(np.array([middle]))[0] == 0
+                dead, alive = (middle, alive) if vanished else (dead, middle)
+            yield float(dead)
 
     def _turn(self, low: float, high: float) -> float:
         """The place of an extremum of g between two samples, by golden sections."""
@@ -189,8 +207,11 @@ class PushforwardLaw(Law):
 
 
 def _inside(a: float, b: float) -> tuple[float, float]:
-    """The ends of an interval, moved in by rounding: a jump belongs to neither side."""
-    return math.nextafter(a, math.inf), math.nextafter(b, -math.inf)
+    """The ends of an interval, moved in by rounding: a jump belongs to neither side.
+
+    At 0 by more than the smallest number, which is 0 again once it is multiplied.
+    """
+    return a + 4.0 * math.ulp(a) + _TINY, b - 4.0 * math.ulp(b) - _TINY
 
 
 def _mass(a: ArrayLike, b: ArrayLike) -> Array:

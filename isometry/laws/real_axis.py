@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
 
+from isometry.domain import Array
 from isometry.laws import polar
-from isometry.laws.law import Array
 from isometry.laws.share import Numbers
 from isometry.laws.transform import Transform
 

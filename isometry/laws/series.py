@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isometry.laws.law import Array
+from isometry.domain import Array
 
 
 def times(f: Array, g: Array) -> Array:

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.laws.edges import gap_end, lower_edge_exists, outermost
-from isometry.laws.law import Array
 from isometry.laws.point_masses import PointMass
 from isometry.laws.polar import REAL_AXIS, solve
 from isometry.laws.transform import Transform
 
+_EPS = float(np.finfo(float).eps)
+#: less continuous mass than this is rounding of a purely atomic law
+PURELY_ATOMIC = 1e-14
 #: mass that an edge may leave out where no equation gives it, and how often it is sectioned
 _NO_MASS = 1e-12
 _SECTIONS = 6
@@ -55,10 +58,10 @@ class Support:
 
     @cached_property
     def resolved(self) -> tuple[float, float]:
-        """The edges, or a higher lower end where the mass below is less than rounding."""
-        if math.isinf(self._transform.reach):
-            return self.edges
-        return max(self.edges[0], float(self._transform.table[1][-1])), self.edges[1]
+        """The edges, or places between them beyond which the mass is less than rounding."""
+        low, high = self._within_table(np.array(self.edges)).tolist()
+        tail = math.isinf(self.edges[0]) and math.isinf(self._transform.reach)  # digits all along
+        return -math.inf if tail else low, high
 
     def beside_atoms(self, log_x: Array, slack: float) -> tuple[Array, NDArray[np.bool_]]:
         """Points in the gap around an atom moved to the middle of its side; and which they are.
@@ -112,8 +115,13 @@ class Support:
         if not math.isfinite(edge):
             return False
         aside = _BEYOND * max(abs(edge - self._middle), _ASIDE)
-        at = np.array([edge + side * aside])
+        # beyond the table there is no mass that is more than rounding, and no digit of it
+        at = self._within_table(np.array([edge + side * aside]))
         return bool(self._beyond(at, side)[0] <= _LEFT_OUT + REAL_AXIS / aside)
+
+    def _within_table(self, log_x: Array) -> Array:
+        known = self._transform.table[1]
+        return np.clip(log_x, known[-1], known[0])
 
     @cached_property
     def _middle(self) -> float:
@@ -131,15 +139,17 @@ class Support:
 
     def _end_of_mass(self, side: int) -> float:
         """Where all mass but rounding is passed, for an edge that no equation gives."""
-        near, known = self._middle, self._transform.table[1]
-        grid = np.clip(near + side * 2.0 ** np.arange(-4.0, 32.0), known[-1], known[0])
+        near = self._middle
+        # each factor's logarithm is known to rounding
+        nothing = _NO_MASS + _EPS * self._transform.hidden_count
+        grid = self._within_table(near + side * 2.0 ** np.arange(-4.0, 32.0))
         grid, found = side * np.unique(side * grid), math.nan
         for _ in range(_SECTIONS):
             # less all that the small angle blurs
             beyond = self._beyond(grid, side) - REAL_AXIS / np.abs(grid - near)
-            if not np.any(beyond <= _NO_MASS):
+            if not np.any(beyond <= nothing):
                 break  # down to rounding
-            first = int(np.argmax(beyond <= _NO_MASS))
+            first = int(np.argmax(beyond <= nothing))
             found = float(grid[first])
             grid = np.linspace(grid[first - 1] if first else near, found, 34)[1:]
         if math.isnan(found):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
-from isometry.laws.factors.diagonal import Diagonal
-from isometry.laws.factors.diagonals import Diagonals
-from isometry.laws.factors.factor import Factor, Hidden
-from isometry.laws.law import Array
+from isometry.laws.factors.factor import Factor
+from isometry.laws.factors.groups import counted, groups
+from isometry.laws.linear import Linear
 from isometry.laws.series import exp
 from isometry.laws.share import Numbers, Share, share_of_rank
 
@@ -31,28 +30,6 @@ _POLISHES = 30
 _FAR_KNOTS = np.array([16.0, 20.0, 26.0, 34.0, 44.0, 60.0, 80.0])
 _KNOTS = np.concatenate([-_FAR_KNOTS[::-1], np.arange(-13.0, 14.0, 2.0), _FAR_KNOTS])
 _ROUGH = 1e-3  # what its unknowns are solved to
-
-Item = TypeVar("Item", bound=Hashable)
-
-
-class Linear(NamedTuple):
-    """log(-z) and its hidden unknowns to first order in the step of a."""
-
-    value: Numbers  # (n,) log(-z) once the hidden unknowns are corrected
-    slope: Numbers  # (n,) total derivative in a
-    correction: Numbers  # (h, n) of the hidden unknowns, at fixed a
-    response: Numbers  # (h, n) their derivative in a
-    settled: NDArray[np.bool_]  # (n,) whether the correction is as small as it needs to be
-    rounding: Array  # (n,) bound on the rounding error of the value
-
-
-class _Group(NamedTuple):
-    """Factors that are solved together."""
-
-    rows: slice  # of the unknowns
-    rank: float
-    hidden: Hidden
-    times: int
 
 
 class Transform:
@@ -94,7 +71,7 @@ class Transform:
     def __init__(
         self, factors: Iterable[tuple[Factor, int]], interfaces: Iterable[tuple[float, int]]
     ) -> None:
-        self.factors, self.interfaces = _counted(factors), _counted(interfaces)
+        self.factors, self.interfaces = counted(factors), counted(interfaces)
         self.unit = min(min(f.rows, f.columns) for f in self.factors)
         self._ranks: list[float] = []
         self.rank = self._same(min(f.rank for f in self.factors) / self.unit)
@@ -105,13 +82,9 @@ class Transform:
             for n in factor.powers:
                 exponents[self._same(n / self.unit)] += times
         self.powers = [(n, c) for n, c in exponents.items() if c != 0]
-        self._groups: list[_Group] = []
-        strips = [(0.0, math.pi)]
-        for hidden, rank, times in self._hidden():
-            rows = slice(len(strips) - 1, len(strips) - 1 + len(hidden.strips))
-            self._groups.append(_Group(rows, rank, hidden, times))
-            strips.extend(hidden.strips)
-        self.strips = np.array(strips)
+        self._groups = groups(self.factors, lambda f: self._same(f.rank / self.unit))
+        strips = (strip for group in self._groups for strip in group.hidden.strips)
+        self.strips = np.array([(0.0, math.pi), *strips])
         self.reach = min((group.hidden.reach for group in self._groups), default=math.inf)
         self.hidden_count = sum(times for f, times in self.factors.items() if not f.powers)
         # a Gaussian brings two exponents, other closed forms and minus an interface one
@@ -145,14 +118,14 @@ class Transform:
         correction, response = np.empty_like(unknowns), np.empty_like(unknowns)
         rounding = 4.0 * _EPS * self._size * (1.0 + np.abs(a))
         settled = np.ones(a.shape, dtype=bool)
-        for rows, n, factor, times in self._groups:
-            block = factor.linearise(unknowns[rows], shares[n])
-            value = value + times * block.value
-            slope = slope + times * block.slope
+        for rows, n, hidden in self._groups:
+            block = hidden.linearise(unknowns[rows], shares[n])
+            value = value + block.value
+            slope = slope + block.slope
             correction[rows], response[rows] = block.correction, block.response
             small = _SETTLED * (1.0 + np.abs(unknowns[rows])) + block.blur
             settled &= np.all(np.abs(block.correction) <= small, axis=0)
-            rounding = rounding + times * block.error
+            rounding = rounding + block.error
         rounding = rounding + 2.0 * _EPS * np.abs(slope * a)  # what rounding of a does
         return Linear(value, slope, correction, response, settled, rounding)
 
@@ -166,8 +139,8 @@ class Transform:
         value: Numbers = -self._gaussians * self.rank * top.mu
         for n, c in self.powers:
             value = value - c * n * shares[n].log_rest
-        for rows, n, factor, times in self._groups:
-            value = value + times * n * factor.log_determinant(state[1:][rows], shares[n])
+        for rows, n, hidden in self._groups:
+            value = value + n * hidden.log_determinant(state[1:][rows], shares[n])
         return value
 
     def start(self, a: Array) -> Array:
@@ -181,12 +154,12 @@ class Transform:
     def _on_negative_axis(self, a: Array, close: float) -> tuple[Array, Array, Array]:
         """States, log(-z) to the square of `close`, and its slope."""
         shares = self._shares(share_of_rank(a))
-        guesses = [hidden.start(shares[n]) for _, n, hidden, _ in self._groups]
+        guesses = [hidden.start(shares[n]) for _, n, hidden in self._groups]
         state, settled, value, slope = self.polish(np.concatenate([a[None], *guesses]), close)
         if not np.all(settled):
             again = np.flatnonzero(~settled)
             shares = self._shares(share_of_rank(a[again]))
-            guesses = [hidden.surely(shares[n]) for _, n, hidden, _ in self._groups]
+            guesses = [hidden.surely(shares[n]) for _, n, hidden in self._groups]
             found = self.polish(np.concatenate([a[None, again], *guesses]), close)
             state[:, again], settled[again], value[again], slope[again] = found
         if not np.all(settled):
@@ -217,7 +190,7 @@ class Transform:
             outer gaps.
         """
         shares = self._shares(share_of_rank(a))
-        guesses = [f.branch(shares[n], side, places) for _, n, f, _ in self._groups]
+        guesses = [f.branch(shares[n], side, places) for _, n, f in self._groups]
         state, settled, _, _ = self.polish(np.concatenate([a[None], *guesses]), real=True)
         # The slope asks for every digit; a step that is not small has left the gap, past a node
         # of a quadrature that weighs next to nothing.
@@ -265,8 +238,8 @@ class Transform:
         for n, c in self.powers:
             f[0] += c * math.log(n)
             f[1:] -= c * (-1.0 / n) ** j / j
-        for _, n, hidden, times in self._groups:
-            f += times * hidden.series(k) / n ** np.arange(k)
+        for _, n, hidden in self._groups:
+            f += hidden.series(k) / n ** np.arange(k)
         for factor, times in self.factors.items():
             if not factor.powers:
                 f[0] += times * math.log(factor.rank / self.unit)
@@ -276,24 +249,3 @@ class Transform:
 
     def _shares(self, top: Share) -> dict[float, Share]:
         return {n: top.of(self.rank / n, (n - self.rank) / n) for n in self._ranks}
-
-    def _hidden(self) -> Iterator[tuple[Hidden, float, int]]:
-        """Hidden factors, together where they can be, with their rank and multiplicity."""
-        alike: dict[tuple[float, int], list[tuple[Diagonal, int]]] = {}
-        for factor, times in self.factors.items():
-            rank = self._same(factor.rank / self.unit)
-            if isinstance(factor, Diagonal) and not factor.powers:
-                size = factor.values.size.bit_length()  # rows of about one length
-                alike.setdefault((rank, size), []).append((factor, times))
-            elif isinstance(factor, Hidden):
-                yield factor, rank, times
-        for (rank, _), factors in alike.items():
-            yield Diagonals(factors), rank, 1
-
-
-def _counted(items: Iterable[tuple[Item, int]]) -> dict[Item, int]:
-    """Items with the sums of their multiplicities."""
-    total: Counter[Item] = Counter()
-    for item, times in items:
-        total[item] += times
-    return dict(total)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from isometry.domain import finite, positive
-from isometry.laws.law import Array, Atom
+from isometry.domain import Array, finite, positive
+from isometry.laws.atom import Atom
 from isometry.laws.parametric import Curve, ParametricLaw
 
 
@@ -173,9 +173,14 @@ class BernoulliUniversal(ParametricLaw):
     @property
     def atoms(self) -> tuple[Atom, ...]:
         """The directions that no mask has met, for λ < 1."""
+        return tuple(Atom.at(*place) for place in self.log_atoms)
+
+    @property
+    def log_atoms(self) -> tuple[tuple[float, float], ...]:
+        """The same by log σ."""
         if self.rate >= 1:
             return ()
-        return (Atom(math.exp(self.log_scale + 0.5 * self.rate), 1.0 - self.rate),)
+        return ((self.log_scale + 0.5 * self.rate, 1.0 - self.rate),)
 
     @property
     def support(self) -> tuple[float, float]:

@@ -62,8 +62,10 @@ class Activation:
         Moments in closed form; None leaves them to quadrature.
     period
         Of φ'², where it has one: at a large variance its phase is uniform.
-    custom
-        Whether φ came from a callable: its quadrature is then checked against a finer one.
+    panels
+        For a φ that came from a callable, ends of the panels on which it is a polynomial to
+        rounding: quadrature ends panels there, goes no further and is checked against a
+        finer one. None for the others, whose functions bend on the scale of 1.
     """
 
     name: str
@@ -74,7 +76,7 @@ class Activation:
     odd: bool = False
     closed: ClosedForm | None = None
     period: float | None = None
-    custom: bool = False
+    panels: tuple[float, ...] | None = None
 
     @property
     def homogeneous(self) -> tuple[float, float] | None:

@@ -15,17 +15,18 @@ from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation, ClosedForm, Pointwise
 from isometry.meanfield.catalogue import named
 from isometry.meanfield.closed_forms import Homogeneous
-from isometry.meanfield.kink import find_kinks
+from isometry.meanfield.kink import explore
+from isometry.meanfield.panels import slope
 from isometry.meanfield.piecewise import PiecewiseLinear
 
 #: what `activation` takes
 ActivationLike: TypeAlias = str | Activation | Callable[..., Any]
 
-#: where a callable is tried before it is trusted
+#: where a callable is tried before it is trusted, and in which other order
 _TRIAL = np.linspace(-6.0, 6.0, 25)
-#: central difference of order 8: its error is about (step)^8 φ⁽⁹⁾ / 630
-_STEP = 0.02
-_CENTRAL = np.array([4 / 5, -1 / 5, 4 / 105, -1 / 280])
+_SHUFFLED = 7 * np.arange(25) % 25
+#: a function that is known so far out is known at every variance
+_EVERYWHERE = 1.6e7
 
 
 def activation(act: ActivationLike) -> Activation:
@@ -42,14 +43,17 @@ def activation(act: ActivationLike) -> Activation:
     Returns
     -------
     Activation
-        A callable's kinks within |h| <= 32 are found from its values, and its derivative is
-        a central difference that never reaches over a kink (about 1e-12).
+        A callable's kinks are found from its values, and its derivative from polynomials
+        between them, as far as |h| = 1.7e7 or as it is finite and does not vary too fast:
+        variances that reach further are refused. Slopes are good to about 1e-12 of the
+        largest: where φ is flatter than that, their logarithms are rounding.
 
     Raises
     ------
     TheoryError
         When no activation has that name, or the callable raises, returns NaN or another
-        shape, has a jump, or is not a callable at all.
+        shape, mixes the elements of its array, has a memory, jumps or is infinitely steep
+        somewhere, is good to fewer than 13 digits, or is not a callable at all.
 
     Examples
     --------
@@ -72,22 +76,23 @@ def activation(act: ActivationLike) -> Activation:
 def _from_callable(call: Callable[..., Any]) -> Activation:
     name = getattr(call, "__name__", type(call).__name__)
     function = _checked(name, _on_arrays(name, call))
-    kinks = find_kinks(function)
-    slopes = _piecewise_slopes(function, kinks)
+    _refuse_unless_pointwise(name, function)
+    kinks, ends = explore(function)
+    slopes = _piecewise_slopes(function, kinks, ends)
     return Activation(
         name,
         function,
-        _difference(function, kinks) if slopes is None else _steps(kinks, slopes),
+        slope(function, ends) if slopes is None else _steps(kinks, slopes),
         kinks=kinks,
         slopes=slopes,
-        odd=bool(np.allclose(function(-_TRIAL), -function(_TRIAL), rtol=1e-14, atol=1e-300)),
+        odd=_odd(function, ends),
         closed=None if slopes is None else _closed(function, kinks, slopes),
-        custom=True,
+        panels=tuple(ends.tolist()),
     )
 
 
 def _on_arrays(name: str, call: Callable[..., Any]) -> Pointwise:
-    """The callable as a function of float64 arrays: directly, through torch, or one by one."""
+    """The callable as a function of float64 vectors: directly, through torch, or one by one."""
     torch = sys.modules.get("torch")  # whoever has a torch callable has imported torch
     if torch is not None and isinstance(call, torch.nn.Module):
         call = copy.deepcopy(call).double().eval()
@@ -98,7 +103,7 @@ def _on_arrays(name: str, call: Callable[..., Any]) -> Pointwise:
         return call(torch.from_numpy(h)).detach().numpy()
 
     def one_by_one(h: Array) -> Any:
-        return np.array([float(call(x)) for x in h.ravel().tolist()]).reshape(h.shape)
+        return np.array([float(call(x)) for x in h.tolist()])
 
     failures = []
     for way in (call, through_torch, one_by_one):
@@ -110,66 +115,86 @@ def _on_arrays(name: str, call: Callable[..., Any]) -> Pointwise:
             raise TypeError(f"it returned shape {shape} for an array of shape {_TRIAL.shape}")
         except Exception as error:  # somebody else's code may raise anything
             failures.append(error)
-    raise TheoryError(
-        f"the activation {name} raised {type(failures[0]).__name__}: {failures[0]}; expected a "
+    raise _raised(name, failures[0]) from failures[0]
+
+
+def _raised(name: str, error: Exception) -> TheoryError:
+    return TheoryError(
+        f"the activation {name} raised {type(error).__name__}: {error}; expected a "
         "function from an array, or from a number, to values of the same shape"
-    ) from failures[0]
+    )
 
 
 def _checked(name: str, function: Pointwise) -> Pointwise:
     """The function with a float64 answer of the right shape, free of NaN."""
 
     def checked(h: Array) -> Array:
-        with np.errstate(all="ignore"):
-            value = np.asarray(function(h))
+        try:
+            with np.errstate(all="ignore"):
+                value = np.asarray(function(h.flatten()))
+        except Exception as error:  # as above
+            raise _raised(name, error) from error
         if np.iscomplexobj(value):
             raise TheoryError(f"the activation {name} returned complex numbers; expected real ones")
         value = value.astype(float)
-        if value.shape != h.shape:
+        if value.shape != (h.size,):
             raise TheoryError(
                 f"the activation {name} returned shape {value.shape} for an array of shape "
-                f"{h.shape}; expected the same shape"
+                f"({h.size},); expected the same shape"
             )
         if not bool(np.all(np.isfinite(value))):
-            bad = float(h[~np.isfinite(value)][0])
+            bad = float(h.ravel()[~np.isfinite(value)][0])
             raise TheoryError(
                 f"the activation {name} is not finite at {bad:.6g}; expected a finite value at "
                 "every real number that the pre-activations reach"
             )
-        return value
+        return value.reshape(h.shape)
 
-    checked(_TRIAL)
     return checked
 
 
-def _difference(function: Pointwise, kinks: tuple[float, ...]) -> Pointwise:
-    """φ' by central differences of order 8 whose step shrinks towards a kink."""
+def _refuse_unless_pointwise(name: str, function: Pointwise) -> None:
+    """Raise where a value depends on more than the one number that it belongs to."""
+    value = function(_TRIAL)
+    if not _same(function(_TRIAL), value):
+        raise TheoryError(
+            f"the activation {name} returned other values when it was called again; expected a "
+            "function without randomness or memory"
+        )
+    alone = np.concatenate([function(h) for h in _TRIAL[:, None]])
+    if not (_same(alone, value) and _same(function(_TRIAL[_SHUFFLED]), value[_SHUFFLED])):
+        raise TheoryError(
+            f"the activation {name} mixes the elements of an array, as softmax or a mean does; "
+            "expected a function of each element by itself"
+        )
 
-    def derivative(h: Array) -> Array:
-        step = np.full(h.shape, _STEP)
-        for kink in kinks:
-            step = np.minimum(step, np.abs(h - kink) / 4.0)
-        step = np.maximum(step, 1e-150)
-        total = np.zeros(h.shape)
-        for k, weight in enumerate(_CENTRAL, start=1):
-            total += weight * (function(h + k * step) - function(h - k * step))
-        return np.asarray(total / step)
 
-    return derivative
+def _same(one: Array, other: Array) -> bool:
+    return bool(np.allclose(one, other, rtol=1e-12, atol=1e-12 * float(np.abs(other).max())))
 
 
-def _piecewise_slopes(function: Pointwise, kinks: tuple[float, ...]) -> tuple[float, ...] | None:
-    """The slope of each piece where the function is a straight line between its kinks."""
-    ends = [min([0.0, *kinks]) - 32.0, *kinks, max([0.0, *kinks]) + 32.0]
+def _piecewise_slopes(
+    function: Pointwise, kinks: tuple[float, ...], ends: Array
+) -> tuple[float, ...] | None:
+    """The slope of each piece where φ is a straight line between its kinks, however far out."""
+    if min(-ends[0], ends[-1]) < _EVERYWHERE:
+        return None
+    x = np.union1d(ends, 0.5 * (ends[1:] + ends[:-1]))
     slopes = []
-    for a, b in pairwise(ends):
-        x = np.linspace(a, b, 33)
-        y = function(x)
-        slope = (y[-1] - y[0]) / (b - a)
-        if np.max(np.abs(y - (y[0] + slope * (x - a)))) > 1e-12 * max(1.0, np.max(np.abs(y))):
+    for a, b in pairwise([ends[0], *kinks, ends[-1]]):
+        h = x[(x >= a) & (x <= b)]
+        y, anchor = function(h), int(np.argmin(np.abs(h)))
+        rise = (y[-1] - y[0]) / (h[-1] - h[0]) * h
+        line = y[anchor] + (rise - rise[anchor])
+        if np.any(np.abs(y - line) > 1e-13 * (np.abs(y) + np.abs(rise) + np.abs(y[anchor]))):
             return None
-        slopes.append(round(float(slope), 13))
+        slopes.append(float(f"{(y[-1] - y[0]) / (h[-1] - h[0]):.13g}"))
     return tuple(slopes)
+
+
+def _odd(function: Pointwise, ends: Array) -> bool:
+    h = np.concatenate([_TRIAL, ends[np.abs(ends) <= min(-ends[0], ends[-1])]])
+    return bool(np.allclose(function(-h), -function(h), rtol=1e-14, atol=1e-300))
 
 
 def _closed(function: Pointwise, kinks: tuple[float, ...], slopes: tuple[float, ...]) -> ClosedForm:

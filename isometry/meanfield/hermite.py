@@ -26,16 +26,9 @@ def coefficients(act: Activation, q: float) -> Array:
     where the last holds with c^{k-1} for a pair of slopes.
     """
     scale = math.sqrt(q)
-    z, w = gaussian_rule(scale, act.kinks)
+    z, w = gaussian_rule(scale, act.kinks, act.panels)
     values = w * act.function(scale * z)
-    if z is gaussian_rule(0.0)[0]:
-        return _on_the_plain_rule() @ values
     return np.array([h @ values for h in _polynomials(z)])
-
-
-@lru_cache(maxsize=1)
-def _on_the_plain_rule() -> Array:
-    return np.array(_polynomials(gaussian_rule(0.0)[0]))
 
 
 def _polynomials(z: Array) -> list[Array]:

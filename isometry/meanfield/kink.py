@@ -3,101 +3,144 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
+from numpy.polynomial import Chebyshev
 
 from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Pointwise
+from isometry.meanfield.panels import DEGREE, Cell, compare, split
 
-#: kinks are looked for on [-32, 32], jumps of the m-th derivative on cells that are halved while
-#: they look bent: a weak jump of φ' shows among short cells, one of φ'' drowns in rounding there
-_REACH, _NEARBY = 32.0, 0.0625
-_FIRST_CELL = {0: 2.0**-4, 1: 2.0**-8, 2: 2.0**-4}
-_LAST_CELL = {0: 2.0**-24, 1: 2.0**-24, 2: 2.0**-13}
+#: octaves by which φ is followed outwards; they begin at no round number
+_OCTAVES = 1.0137 * np.exp2(np.arange(-20.0, 25.0))
+#: octaves that meet at the origin, and parts of each that follows: a bump is missed where it is
+#: narrower than a hundredth of a part, and leaves nothing on either side
+_INNER, _PARTS = 15, 8
+_NEAR = 8.0  # as far as φ must be known
+#: a place counts as the round number within this share of the cell that it was found in, or,
+#: where no smooth pieces meet, within the cell or this
+_ROUND, _ORIGIN = 1e-3, 1e-12
+#: pieces that are smooth over fewer widths of the cell prove nothing
+_AMPLE = 256.0
+#: a jump that is no more than this share of the largest |φ| is somebody's rounding
+_ROUNDING = 1e-9
+#: |φ(κ + r) - φ(κ)| falls like r^p from one distance to the closer; a finite slope has p = 1
+_CLOSER, _JUMP, _STEEP = 2.0**-10, 0.1, 0.9
+#: what the misfit of a cell is at least, beside the rise of φ over it, where φ jumps or is steep
+_MILD = 1e-3
 
 
-def find_kinks(function: Pointwise) -> tuple[float, ...]:
-    """Points of [-32, 32] where φ' or φ'' jumps, increasing, if they are 1/16 apart or more.
+def explore(function: Pointwise) -> tuple[tuple[float, ...], Array]:
+    """Kinks of φ, and ends of panels on which it is a polynomial to rounding, both increasing.
 
-    On a cell that shrinks around a jump of the m-th derivative, the difference between the
-    m-th derivatives on its two sides stays; elsewhere it shrinks with the cell. The slope
-    is taken care of first, then the curvature away from the kinks already found. A jump of the
-    slope below a hundredth of the curvature beside it may be taken for curvature.
+    As far as |h| = 1.7e7, or as φ is finite and can be followed: beyond the last end nothing
+    is known. Panels shrink around a kink until rounding hides it; it is then put where the
+    smooth pieces on both sides meet.
 
     Raises
     ------
     TheoryError
-        When φ itself jumps: E φ'² does not exist.
+        When φ cannot be followed as far as |h| = 8, or when it jumps or is infinitely steep
+        anywhere: E φ'² need not exist.
     """
-    for place in _jumps(function, 0, ()):
+    unit = float(np.abs(function(np.linspace(-1.0, 1.0, 65))).max())
+    inner = np.concatenate([-_OCTAVES[_INNER::-1], _OCTAVES[: _INNER + 1]])
+    cells = _cells(function, inner, unit)
+    kinks = _places(function, cells, inner, unit)
+    ends = [split(function, np.union1d(inner, kinks), unit).ends]
+    for side in (-1.0, 1.0):
+        size = unit
+        for octave in pairwise(side * _OCTAVES[_INNER:]):
+            parts = np.linspace(min(octave), max(octave), _PARTS + 1)
+            try:
+                cells = _cells(function, parts, size)
+            except TheoryError:
+                if np.abs(parts).min() < _NEAR:
+                    raise
+                break
+            here = _places(function, cells, parts, size)
+            found = split(function, np.union1d(parts, here), size)
+            if found.ends.size == parts.size + len(here):  # nothing hides in a part
+                found = split(function, np.union1d(parts[[0, -1]], here), size)
+            kinks, size = kinks + here, found.size
+            ends.append(found.ends)
+    return tuple(sorted(kinks)), np.unique(np.concatenate(ends))
+
+
+def _cells(function: Pointwise, parts: Array, size: float) -> list[Cell]:
+    """Where kinks are: seen from each part, or where they are weak, from all of it."""
+    cells = split(function, parts, size).cells + split(function, parts[[0, -1]], size).cells
+    kept: list[Cell] = []
+    for a, b in sorted(cells, key=lambda cell: cell[1] - cell[0]):  # of two that overlap, one
+        if not any(a < other[1] and other[0] < b for other in kept):
+            kept.append((a, b))
+    return sorted(kept)
+
+
+def _places(function: Pointwise, cells: list[Cell], bounds: Array, size: float) -> list[float]:
+    """The kink of each cell."""
+    before = [float(bounds[0]), *(b for _, b in cells)]
+    after = [*(a for a, _ in cells[1:]), float(bounds[-1])]
+    places = set()
+    for (a, b), low, high in zip(cells, before, after, strict=False):
+        room = min(a - low, high - b)
+        place, slack = _place(function, a, b, room, size)
+        if abs(place - round(place, 3)) <= slack:  # kinks are mostly written by hand
+            place = round(place, 3) + 0.0
+        places.add(place)
+    return sorted(places)
+
+
+def _place(
+    function: Pointwise, a: float, b: float, room: float, size: float
+) -> tuple[float, float]:
+    """Where the pieces that are smooth over `room` on both sides meet, and to what accuracy."""
+    centre, width, farthest = 0.5 * (a + b), b - a, room
+    while room >= _AMPLE * width:
+        sides = np.array([a - room, b]), np.array([a, b + room])
+        if compare(function, *sides, size)[1].all():
+            break
+        room *= 0.25
+    else:
+        _refuse_steep(function, a, b, farthest)
+        return centre, max(width, _ORIGIN)
+    pieces = (Chebyshev.interpolate(function, DEGREE, domain=d) for d in np.transpose(sides))
+    apart = np.array([[p.deriv(m)(centre) if m else p(centre) for m in range(3)] for p in pieces])
+    value, slope, bend = (apart[1] - apart[0]).tolist()
+    if abs(value) > abs(slope) * width + abs(bend) * width**2 + _ROUNDING * size:
+        raise _jumps(centre)
+    steps = [-slope / bend if bend else math.inf, -value / slope if slope else math.inf]
+    near = [step for step in steps if abs(step) <= width]  # where φ'' jumps, both are
+    return (centre + near[0], _ROUND * width) if near else (centre, max(width, _ORIGIN))
+
+
+def _refuse_steep(function: Pointwise, a: float, b: float, room: float) -> None:
+    """Raise where φ, singular from one side at least, jumps or is infinitely steep."""
+    place, near = 0.5 * (a + b), 4.0 * (b - a)
+    far = near / _CLOSER if room < 8.0 * near else min(near / _CLOSER, room)
+    around = function(place + np.array([-near, near, -far, far])) - function(np.array([place]))
+    close, wide = np.abs(around).reshape(2, 2).max(axis=1).tolist()
+    misfit = float(compare(function, np.array([a]), np.array([b]), 0.0)[0][0])
+    if close == 0.0 or misfit <= _MILD * close:
+        return  # the rise is a smooth one beside a weaker kink
+    power = math.log(max(wide, close) / close) / math.log(far / near)
+    if power < _JUMP:
+        raise _jumps(place)
+    if power < _STEEP:
         raise TheoryError(
-            f"the activation jumps near {place:.6g}; expected a continuous function: where φ "
-            "jumps, E φ'² does not exist"
+            f"the activation is infinitely steep near {_shown(place)}, where its slope passes "
+            f"{close / near:.3g}; expected a finite slope: E φ'² need not exist"
         )
-    bent = _jumps(function, 1, ())
-    return tuple(sorted({*bent, *_jumps(function, 2, bent)}))
 
 
-def _jumps(function: Pointwise, order: int, known: tuple[float, ...]) -> tuple[float, ...]:
-    # an irrational offset keeps the likely kinks, which are round numbers, off the ends of cells
-    cell = _FIRST_CELL[order]
-    left = np.arange(-_REACH, _REACH, cell) - cell / math.pi
-    before, size = _jump_over(function, left, cell, order)
-    floor = 1e-3 * float(size.max())
-    keep = before > 1e-5 * np.maximum(size, floor)
-    while cell > _LAST_CELL[order]:
-        for place in known:  # the stencil must not reach over a kink of the slope
-            keep &= np.abs(left - place) > 4.0 * cell
-        left, before = np.repeat(left[keep], 2), np.repeat(before[keep], 2)
-        if left.size == 0:
-            return ()
-        cell *= 0.5
-        left[1::2] += cell
-        after, size = _jump_over(function, left, cell, order)
-        keep = (after > 0.7 * before) & (after > 1e-5 * np.maximum(size, floor))
-        before = after
-    return _places(function, left[keep], before[keep], cell, order)
+def _jumps(place: float) -> TheoryError:
+    return TheoryError(
+        f"the activation jumps near {_shown(place)}; expected a continuous function: where φ "
+        "jumps, E φ'² does not exist"
+    )
 
 
-def _jump_over(function: Pointwise, left: Array, cell: float, order: int) -> tuple[Array, Array]:
-    """|derivative after the cell - derivative before it| and the larger of the two."""
-    steps = cell * np.arange(order + 1)
-    after = np.diff(function(left[:, None] + cell + steps), n=order)[:, 0] / cell**order
-    prior = np.diff(function(left[:, None] - steps[::-1]), n=order)[:, 0] / cell**order
-    return np.abs(after - prior), np.maximum(np.abs(after), np.abs(prior))
-
-
-def _places(
-    function: Pointwise, left: Array, jump: Array, cell: float, order: int
-) -> tuple[float, ...]:
-    """One place for each run of neighbouring cells: the cell with the largest jump."""
-    runs = np.split(np.arange(left.size), np.flatnonzero(np.diff(left) > 4.0 * cell) + 1)
-    best = [float(left[run[np.argmax(jump[run])]]) for run in runs if run.size]
-    slack = 1e-3 * cell if order == 1 else cell  # of a place between lines, of one in a cell
-    return tuple(_snapped(_refined(function, x, cell, order), slack) for x in best)
-
-
-def _refined(function: Pointwise, left: float, cell: float, order: int) -> float:
-    """Where the lines on both sides meet; the middle of the cell for other jumps."""
-    middle = left + 0.5 * cell
-    if order != 1:
-        return middle
-    # from two cells away: the kink may sit on the end of its cell
-    far, near, here, next_ = function(left + cell * np.array([-3.0, -2.0, 3.0, 4.0]))
-    before, after = near - far, next_ - here  # slopes, per cell
-    nearby = np.diff(function(left + _NEARBY * np.array([-1.0, 0.0, 1.0]))) / _NEARBY
-    steepest = max(abs(before), abs(after)) / cell
-    if steepest > 50.0 * float(np.abs(nearby).max()):
-        raise TheoryError(
-            f"the activation is infinitely steep near {middle:.6g}, where its slope passes "
-            f"{steepest:.3g}; expected a finite slope: E φ'² does not exist"
-        )
-    met = (here - near - 2.0 * before - 3.0 * after) / (before - after)
-    return left + cell * float(np.clip(met, -2.0, 3.0))
-
-
-def _snapped(place: float, slack: float) -> float:
-    """The round number so near, if there is one: kinks are mostly written by hand."""
-    round_ = round(place, 3)
-    return float(round_) + 0.0 if abs(place - round_) <= slack else place
+def _shown(place: float) -> str:
+    return f"{round(place, 9) + 0.0:.6g}"

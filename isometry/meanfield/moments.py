@@ -23,6 +23,8 @@ _SMALL = 1e-10
 _UNRESOLVED = 1e-9
 #: |z| within which slopes are sampled for a law
 _FAR = 9.0
+#: of the largest slope: a callable's changes of sign below it are noise
+_NOISE = 1e-10
 #: zeros of φ' are looked for at this distance in h as far as _NEAR, and at _STRETCH |h| beyond
 _SAMPLED, _NEAR, _STRETCH = 0.05, 1e3, 0.01
 
@@ -37,12 +39,13 @@ def expectation(act: Activation, q: float, integrand: Callable[[Array, Array], A
         when it grows so fast that the tails beyond 12 standard deviations matter.
     """
     scale = math.sqrt(q)
-    z, w = gaussian_rule(scale, act.kinks)
-    if not act.custom:
+    _refuse_beyond(act, q)
+    z, w = gaussian_rule(scale, act.kinks, act.panels)
+    if act.panels is None:
         return float(w @ integrand(z, scale * z))
     with np.errstate(over="ignore", invalid="ignore"):
         terms = w * integrand(z, scale * z)
-        finer, weights = gaussian_rule(scale, act.kinks, 2)
+        finer, weights = gaussian_rule(scale, act.kinks, act.panels, LIMIT, 2)
         again = float(weights @ integrand(finer, scale * finer))
     value, size = float(terms.sum()), float(np.abs(terms).sum())
     tail = float(np.abs(terms[np.abs(z) > LIMIT - 1.0]).sum())
@@ -55,6 +58,17 @@ def expectation(act: Activation, q: float, integrand: Callable[[Array, Array], A
             "Activation with its kinks or closed forms"
         )
     return again
+
+
+def _refuse_beyond(act: Activation, q: float) -> None:
+    """Raise where the pre-activations leave the panels of a callable."""
+    reach = LIMIT * math.sqrt(q)
+    if act.panels is not None and reach > min(-act.panels[0], act.panels[-1]):
+        raise TheoryError(
+            f"{act.name} at variance {q:.6g} reaches |h| = {reach:.3g}, but is known from "
+            f"{act.panels[0]:.3g} to {act.panels[-1]:.3g} only: beyond, it is not finite "
+            "or varies too fast; try a smaller variance"
+        )
 
 
 def second_moment(act: Activation, q: float) -> float:
@@ -131,13 +145,12 @@ def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
     if act.period is not None:  # the phase is uniform to rounding from here on
         q = min(q, 4.0 * act.period**2)
     root = math.sqrt(q)
-    if act.custom and _FAR * root > _NEAR:
-        slope_moment(act, q)  # which refuses a φ' that varies too fast to be sampled
+    _refuse_beyond(act, q)
     zeros = _flat_places(act, _FAR * root)
     if len(zeros):
-        z, w = crowded_rule(root, act.kinks, zeros, _FAR)
+        z, w = crowded_rule(root, act.kinks, act.panels, _FAR, zeros)
     else:
-        z, w = gaussian_rule(root, act.kinks, 1, _FAR)
+        z, w = gaussian_rule(root, act.kinks, act.panels, _FAR)
     if act.odd:  # d is then even in z
         z, w = z[z > 0], 2.0 * w[z > 0]
     return act.derivative(root * z) ** 2, w / w.sum()
@@ -145,11 +158,7 @@ def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
 
 def _flat_places(act: Activation, reach: float) -> Array:
     """Where φ' changes sign in [-reach, reach]: log φ'² is singular there."""
-    near = min(reach, _NEAR)
-    # the ends differ so that no sample falls on a zero of a symmetric φ'
-    h = np.linspace(-near, 1.001 * near, 2 * math.ceil(near / _SAMPLED) + 1)
-    far = near * np.exp(np.arange(_STRETCH, math.log(reach / near), _STRETCH))
-    h = np.concatenate([-far[::-1], h, 1.001 * far])
+    h = _samples(reach) if act.panels is None else _samples_of(act.panels, reach)
     slope = act.derivative(h)
     before, after = slope[:-1], slope[1:]
 
@@ -157,10 +166,27 @@ def _flat_places(act: Activation, reach: float) -> Array:
         return float(act.derivative(np.array([x]))[0])
 
     found = []
-    for i in np.flatnonzero(before * after < 0):
+    clear = np.abs(slope).max() * (_NOISE if act.panels else 0.0)
+    for i in np.flatnonzero((before * after < 0) & (np.maximum(abs(before), abs(after)) > clear)):
         if not any(h[i] <= kink <= h[i + 1] for kink in act.kinks):
             found.append(brentq(at, h[i], h[i + 1], xtol=1e-15))
     return np.array(found)
+
+
+def _samples(reach: float) -> Array:
+    near = min(reach, _NEAR)
+    # the ends differ so that no sample falls on a zero of a symmetric φ'
+    h = np.linspace(-near, 1.001 * near, 2 * math.ceil(near / _SAMPLED) + 1)
+    far = near * np.exp(np.arange(_STRETCH, math.log(reach / near), _STRETCH))
+    return np.concatenate([-far[::-1], h, 1.001 * far])
+
+
+def _samples_of(panels: tuple[float, ...], reach: float) -> Array:
+    """Seven for each panel, none of them in the middle of one: φ' may vanish at 0."""
+    ends = np.array(panels)
+    ends = np.concatenate([[-reach], ends[np.abs(ends) < reach], [reach]])
+    every = np.interp(np.arange(7 * ends.size - 6) / 7.0, np.arange(ends.size), ends)
+    return np.asarray(every, dtype=float)
 
 
 def _atoms(act: Activation, slopes: tuple[float, ...], q: float) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _ROOT_2PI = math.sqrt(2.0 * math.pi)
 #: z - zero = length u^_CROWDING on the panels beside a zero: 20 nodes then integrate u⁵ log u
 _CROWDING = 6
-_APART = 0.3  # of the shortest panels: an end so close to a zero gives way
+_APART = 0.3  # of the shorter panel at an end: an end so close to a zero gives way
 
 
 def gaussian_density(z: Array) -> Array:
@@ -46,23 +46,36 @@ def graded(unit: float) -> Array:
     return np.asarray(unit * np.exp2(np.arange(levels)))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def gaussian_rule(
-    scale: float, kinks: tuple[float, ...] = (), panels_per_unit: int = 1, limit: float = LIMIT
+    scale: float,
+    kinks: tuple[float, ...] = (),
+    panels: tuple[float, ...] | None = None,
+    limit: float = LIMIT,
+    panels_per_unit: int = 1,
 ) -> tuple[Array, Array]:
     """Nodes z and weights w with Σ w f(scale z) = E f(scale z), z ~ N(0, 1).
 
     Panels of 20 Gauss–Legendre nodes, at most 1/`panels_per_unit` long, end at every
     `kinks` / scale and crowd around 0 and the kinks where `scale` is large: about 1e-15
-    for a function that is analytic between its kinks and bends on the scale of 1.
+    for a function that is analytic between its kinks and bends on the scale of 1. For
+    another, `panels` / scale are ends too and nothing crowds.
     """
-    return on_panels(_ends(scale, kinks, panels_per_unit, limit))
+    return on_panels(_ends(scale, kinks, panels, limit, panels_per_unit))
 
 
-def _ends(scale: float, kinks: tuple[float, ...], panels_per_unit: int, limit: float) -> Array:
+def _ends(
+    scale: float,
+    kinks: tuple[float, ...],
+    panels: tuple[float, ...] | None,
+    limit: float,
+    panels_per_unit: int = 1,
+) -> Array:
     count = round(2 * limit * panels_per_unit)
     ends = [np.linspace(-limit, limit, count + 1)]
-    if scale > 0.0:
+    if panels is not None:
+        ends.append(np.array(panels) / scale)
+    elif scale > 0.0:
         steps = graded(1.0 / scale)
         for kink in {0.0, *kinks}:
             ends += [kink / scale + steps, kink / scale - steps, np.array([kink / scale])]
@@ -74,14 +87,20 @@ def _ends(scale: float, kinks: tuple[float, ...], panels_per_unit: int, limit: f
 
 
 def crowded_rule(
-    scale: float, kinks: tuple[float, ...], zeros: Array, limit: float
+    scale: float,
+    kinks: tuple[float, ...],
+    panels: tuple[float, ...] | None,
+    limit: float,
+    zeros: Array,
 ) -> tuple[Array, Array]:
     """As `gaussian_rule`, for functions with a logarithm of what vanishes at `zeros` / scale."""
-    ends, places = _ends(scale, kinks, 1, limit), zeros / scale
+    ends, places = _ends(scale, kinks, panels, limit), zeros / scale
     places = places[np.abs(places) < limit - _APART]
     if not len(places):
         return on_panels(ends)
-    near = np.abs(ends[:, None] - places).min(axis=1) < _APART * min(1.0, 1.0 / scale)
+    length = np.diff(ends, prepend=-np.inf, append=np.inf)  # of the panels at each end
+    length = np.minimum(length[:-1], length[1:])
+    near = np.abs(ends[:, None] - places).min(axis=1) < _APART * length
     fixed = np.isin(ends, np.array([-limit, limit, *(kink / scale for kink in kinks)]))
     between = 0.5 * (places[1:] + places[:-1])  # a panel has a zero at one end at most
     ends = np.unique(np.concatenate([ends[fixed | ~near], places, between]))

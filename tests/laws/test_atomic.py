@@ -72,7 +72,15 @@ def test_bad_atoms_are_refused(atoms, words):
         AtomicLaw(atoms)
 
 
-@pytest.mark.parametrize("log_sigma", [-701.0, 701.0])
-def test_a_location_beyond_float64_is_refused(log_sigma):
-    with pytest.raises(TheoryError, match="float64 cannot hold that σ"):
-        AtomicLaw.dirac(log_sigma)
+@pytest.mark.parametrize("log_sigma", [-6632.2, -701.0, 701.0, 1283.7])
+def test_a_place_beyond_float64_is_known_by_its_logarithm(log_sigma):
+    law = AtomicLaw.two_point(0.75, log_sigma)
+    assert law.log_atoms == ((log_sigma, 0.75),)
+    assert law.support == (log_sigma, log_sigma)
+    assert law.mean_log_sigma == log_sigma
+    assert law.cdf([log_sigma - 1e-6, log_sigma]) == pytest.approx([0.25, 1.0])
+    assert law.quantile(0.5) == log_sigma
+    assert law.score == pytest.approx(0.0, abs=1e-300)
+    zero, far = law.atoms
+    assert (zero.sigma, np.sign(np.log(far.sigma))) == (0.0, np.sign(log_sigma))
+    assert 0.0 < far.sigma < np.inf

@@ -6,8 +6,9 @@ import pytest
 from isometry.errors import TheoryError
 from isometry.laws.factors import Diagonal, Gaussian, Isometry, Residual
 from isometry.laws.factors.diagonals import Diagonals
+from isometry.laws.linear import Linear
 from isometry.laws.polar import REAL_AXIS, solve
-from isometry.laws.transform import Linear, Transform
+from isometry.laws.transform import Transform
 from isometry.meanfield import slope_law
 
 

@@ -239,10 +239,14 @@ def test_a_point_mass_is_no_place_for_the_moment_transform():
     assert np.isfinite(law.moment_transform([3.001, 3 + 1e-6j])).all()
 
 
-def test_an_atom_that_float64_cannot_hold_is_refused(chain):
-    with pytest.raises(TheoryError, match="point mass at log σ = -1000"):
-        chain(0, 2, 0.9, log_scale=-1000.0)
-    assert chain(0, 2, 0.4, log_scale=-1000.0).support[1] < -1000.0
+def test_an_atom_beyond_float64_keeps_its_logarithm(chain):
+    law, near = chain(0, 2, 0.9, log_scale=-1000.0), chain(0, 2, 0.9)
+    ((place, mass),) = law.log_atoms
+    assert (place, mass) == (pytest.approx(-1000.0), pytest.approx(near.log_atoms[0][1]))
+    s = near.grid(5)
+    assert law.cdf(s - 1000.0) == pytest.approx(near.cdf(s), rel=1e-9)
+    assert law.quantile(0.999) == pytest.approx(near.quantile(0.999) - 1000.0)
+    assert law.mean_log_sigma == pytest.approx(near.mean_log_sigma - 1000.0)
 
 
 # cost

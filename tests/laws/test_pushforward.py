@@ -80,3 +80,19 @@ def test_moments_and_quantiles_follow():
 def test_what_is_no_law_is_refused(function, words):
     with pytest.raises(TheoryError, match=words):
         PushforwardLaw(function)
+
+
+def test_where_a_derivative_underflows_is_an_atom_at_zero():
+    law = PushforwardLaw(lambda z: np.where(z > -1.0, np.exp(np.minimum(z, 0.0)), 0.0), [0.0])
+    zero, one = law.atoms
+    assert zero == (0.0, pytest.approx(ndtr(-1.0), abs=1e-9))
+    assert one == (1.0, pytest.approx(0.5, abs=1e-9))
+    assert law.cdf(-2.0) == pytest.approx(zero.mass)
+    assert np.isfinite(law.grid(20)).all()
+
+
+@pytest.mark.parametrize("root", [0.1, 1.0, 30.0])
+def test_a_jump_at_zero_leaves_both_sides_constant(root):
+    law = PushforwardLaw(lambda z: np.where(root * z > 0, 1.0, 0.01), [0.0])
+    assert law.atoms == ((0.01, pytest.approx(0.5)), (1.0, pytest.approx(0.5)))
+    assert law.grid(5).size == 0

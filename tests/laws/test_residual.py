@@ -206,3 +206,23 @@ def test_layers_that_share_their_mask_do_not_follow_the_law():
 
 def test_a_residual_product_is_never_atomic():
     assert type(free_product([Residual(1, 1, [1.0])])) is FreeProduct
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "orthogonal"])
+def test_layers_that_are_solved_together_are_those_solved_alone(kind):
+    layers = [
+        (Residual(1.0, 0.5, *slope_law("tanh", 0.5), kind), 2),
+        (Residual(1.2, 0.8, *slope_law("tanh", 3.0), kind, 2.0), 3),
+    ]
+    alone = [(FreeProduct([layer]), times) for layer, times in layers]
+    together = FreeProduct(layers)
+    mean = sum(times * law.mean_log_sigma for law, times in alone)
+    assert together.mean_log_sigma == pytest.approx(mean, rel=1e-10)
+    m = np.array([-0.95, -0.5, -0.01])
+    one, two = (law.s_transform(m) ** times for law, times in alone)
+    assert together.s_transform(m) == pytest.approx(one * two, rel=1e-10)
+    first = np.prod([law.moments(1)[0] ** times for law, times in alone])
+    assert together.moments(1)[0] == pytest.approx(first, rel=1e-12)
+    low, high = together.support
+    inside = np.array([low + 1e-9, high - 1e-9])
+    assert together.cdf(inside) == pytest.approx([0.0, 1.0], abs=1e-6)

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isometry.errors import TheoryError
-from isometry.meanfield import NAMES, activation, operating_point, slope_law, slope_moment
-from isometry.meanfield.kink import find_kinks
+from isometry.meanfield import NAMES, activation, c_map, operating_point, slope_law, slope_moment
+from isometry.meanfield.kink import explore
 from isometry.meanfield.moments import second_moment
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kinks_of_every_known_activation_are_found(name):
     act = activation(name)
-    assert find_kinks(act.function) == pytest.approx(act.kinks, abs=1e-12)
+    assert explore(act.function)[0] == pytest.approx(act.kinks, abs=1e-12)
 
 
 @given(st.floats(-20.0, 20.0), st.floats(0.1, 5.0), st.booleans())
@@ -27,26 +27,26 @@ def test_a_kink_anywhere_is_found_to_ten_digits(place, jump, bent):
         rest = np.tanh(h) if bent else 0.3 * h
         return rest + jump * np.maximum(h - place, 0.0)
 
-    (found,) = find_kinks(function)
+    ((found,), _) = explore(function)
     assert found == pytest.approx(place, abs=1e-9)
 
 
 @pytest.mark.parametrize("place", [0.3, 0.7123, -1.1, 5e-8, -5.96e-8])
 @pytest.mark.parametrize("jump", [0.3, 0.05, 0.01])
 def test_a_weak_kink_is_found_beside_a_hundredfold_curvature(place, jump):
-    (found,) = find_kinks(lambda h: np.tanh(h) + jump * np.maximum(h - place, 0.0))
+    ((found,), _) = explore(lambda h: np.tanh(h) + jump * np.maximum(h - place, 0.0))
     assert found == pytest.approx(place, abs=1e-11)
 
 
 def test_two_near_kinks_and_a_kink_of_the_second_kind_are_all_found():
-    both = find_kinks(lambda h: np.clip(h, 1.0, 1.137) + np.abs(h + 3.0))
+    both, _ = explore(lambda h: np.clip(h, 1.0, 1.137) + np.abs(h + 3.0))
     assert both == pytest.approx((-3.0, 1.0, 1.137), abs=1e-9)
-    assert find_kinks(lambda h: np.maximum(h - 2.0, 0.0) ** 2) == pytest.approx((2.0,), abs=1e-3)
+    assert explore(lambda h: np.maximum(h - 2.0, 0.0) ** 2)[0] == (2.0,)
 
 
 @pytest.mark.parametrize("steep", [1.0, 10.0, 100.0])
 def test_a_smooth_function_has_no_kink_however_steep(steep):
-    assert find_kinks(lambda h: np.tanh(steep * h)) == ()
+    assert explore(lambda h: np.tanh(steep * h))[0] == ()
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("linear", "relu")])
@@ -123,6 +123,36 @@ def _impossible():
     """Takes no argument."""
 
 
+class _Counting:
+    calls = 0
+
+    def __call__(self, h):
+        self.calls += 1
+        return self.calls * np.tanh(h)
+
+
+_RNG = np.random.default_rng(0)
+
+
+def _noisy(h):
+    return h + 1e-6 * _RNG.standard_normal(np.shape(h))
+
+
+def _overflowing(x):
+    return math.log1p(math.exp(x))
+
+
+def test_what_cannot_be_followed_far_out_is_used_as_far_as_it_can():
+    act = activation(_overflowing)
+    assert slope_moment(act, 4.0) == pytest.approx(slope_moment("softplus", 4.0), rel=1e-12)
+    with pytest.raises(TheoryError, match="_overflowing at variance 10000 reaches"):
+        slope_moment(act, 1e4)
+    plus = activation(lambda h: np.log(h + 100.0))
+    assert slope_moment(plus, 1.0) == pytest.approx(1.0003e-4, rel=1e-6)
+    with pytest.raises(TheoryError, match="reaches"):
+        second_moment(plus, 100.0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -138,7 +168,21 @@ def _impossible():
         (np.emath.sqrt, "returned complex numbers"),
         (np.sign, "jumps near 0"),
         (lambda h: np.where(h > 1.2345, h, 0.0), "jumps near 1.234"),
-        (lambda h: np.sqrt(np.abs(h)), "infinitely steep"),
+        (lambda h: np.sqrt(np.abs(h)), "infinitely steep near 0"),
+        (np.cbrt, "infinitely steep near 0"),
+        (np.round, "jumps near -0.5"),
+        (np.floor, "jumps near 0"),
+        (lambda h: h + (h > 1000.0), "jumps near 1000"),
+        (lambda h: np.tanh(h.astype(np.float32)), "fewer than 13 digits"),
+        (np.sort, "sort mixes the elements"),
+        (np.flip, "flip mixes the elements"),
+        (np.cumsum, "cumsum mixes the elements"),
+        (lambda h: h - h.mean(), "mixes the elements"),
+        (lambda h: h / (1.0 + np.abs(h).max()), "mixes the elements"),
+        (torch.nn.Softmax(dim=0), "Softmax mixes the elements"),
+        (lambda h: torch.softmax(h, 0), "mixes the elements"),
+        (_Counting(), "_Counting returned other values when it was called again"),
+        (_noisy, "_noisy returned other values"),
         (3, "expected a name, a callable of an array, or an Activation"),
         (None, "expected a name"),
     ],
@@ -150,11 +194,79 @@ def test_what_is_no_activation_is_refused(wrong, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_that_quadrature_does_not_resolve_is_refused_where_it_is_not():
-    fast = activation(lambda h: np.sin(50.0 * h))
-    assert second_moment(fast, 1e-4) == pytest.approx(0.5 * -math.expm1(-0.5), rel=1e-12)
-    with pytest.raises(TheoryError, match="at variance 4 did not converge"):
-        second_moment(fast, 4.0)
+@pytest.mark.parametrize("speed", [20.0, 100.0, 1000.0])
+def test_a_function_that_varies_fast_has_its_moments_as_far_as_it_can_be_followed(speed):
+    fast = activation(lambda h: np.sin(speed * h))
+    for q in (1e-6, 1e-4, 0.3):
+        close = pytest.approx(0.5 * -math.expm1(-2.0 * speed**2 * q), rel=1e-12)
+        assert second_moment(fast, q) == close
+        known = 0.5 * speed**2 * (1.0 + math.exp(-2.0 * speed**2 * q))
+        assert slope_moment(fast, q) == pytest.approx(known, rel=1e-12)
+    with pytest.raises(TheoryError, match=r"at variance 1e\+06 reaches \|h\| = 1.2e\+04"):
+        second_moment(fast, 1e6)
+
+
+def _phi(x):
+    return 0.5 * math.erfc(-x / math.sqrt(2.0))
+
+
+@pytest.mark.parametrize("far", [33.0, 100.0, 1000.0, 1e5, -77.7])
+@pytest.mark.parametrize("rest", [lambda h: 0.1 * h, lambda h: 0.1 * h + 1e-3 * np.tanh(h)])
+def test_a_kink_far_out_is_in_the_moments_of_the_slope(far, rest):
+    act = activation(lambda h: rest(h) + np.maximum(np.sign(far) * (h - far), 0.0))
+    assert act.kinks == (far,)
+    beyond = _phi(-1.0)  # of a standard deviation of |far|
+    slope = slope_moment(activation(rest), far**2)
+    cross = 0.2 * math.copysign(1.0, far)
+    expected = slope + beyond * (1.0 + cross)  # beyond the kink tanh is flat
+    assert slope_moment(act, far**2) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("width", [0.1, 1e-3, 1e-5])
+@pytest.mark.parametrize("place", [0.0, 1.0, -3.0, 0.123456])
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+def test_two_kinks_close_together_are_both_found(width, place, smooth):
+    act = activation(lambda h: smooth * np.tanh(h) + np.clip((h - place) / width, 0.0, 1.0))
+    assert act.kinks == pytest.approx((place, place + width), abs=1e-12)
+    inside = np.array([place + 0.4 * width])
+    known = 1.0 / width + smooth / np.cosh(inside) ** 2
+    assert act.derivative(inside) == pytest.approx(known, rel=1e-14 / width)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1e4, 1e5])
+def test_the_unit_of_h_does_not_matter(scale):
+    bare = activation(lambda h: scale * np.clip(np.tanh(h / scale), -0.5, 1.0))
+    assert bare.kinks == pytest.approx((-scale * math.atanh(0.5),), rel=1e-9)
+    unit = activation(lambda h: np.clip(np.tanh(h), -0.5, 1.0))
+    for q in (0.01, 1.0, 30.0):
+        assert slope_moment(bare, scale**2 * q) == pytest.approx(slope_moment(unit, q), rel=1e-8)
+
+
+def test_a_steep_place_away_from_the_origin_is_resolved():
+    steep, q = 1e4, 2.0
+    act = activation(lambda h: np.tanh(steep * (h - 1.0)))
+    assert act.kinks == ()
+    # E φ'² is 4/3 steep times the density at 1, but for the curvature of the density
+    density = math.exp(-0.5 / q) / math.sqrt(2.0 * math.pi * q)
+    assert slope_moment(act, q) == pytest.approx(4.0 / 3.0 * steep * density, rel=1.0 / steep**2)
+    values, weights = slope_law(act, q)
+    assert weights @ values == pytest.approx(slope_moment(act, q), rel=1e-8)
+
+
+def test_a_singular_but_finite_average_is_right():
+    # φ = h log |h|: φ' = 1 + log |h| and E log h² = -γ - log 2, Var log h² = π²/2
+    act = activation(lambda h: h * np.log(np.abs(h) + (h == 0.0)))
+    mean = -0.5 * (np.euler_gamma + math.log(2.0))
+    assert slope_moment(act, 1.0) == pytest.approx((1.0 + mean) ** 2 + math.pi**2 / 8, rel=1e-9)
+    # |h|^{3/2}: φ'² = 9/4 |h|
+    act = activation(lambda h: np.abs(h) ** 1.5)
+    assert slope_moment(act, 1.0) == pytest.approx(2.25 * math.sqrt(2.0 / math.pi), rel=1e-9)
+
+
+def test_a_pair_that_bends_too_fast_for_the_double_integral_is_refused():
+    act = activation(lambda h: np.tanh(100.0 * (h - 1.0)))
+    with pytest.raises(TheoryError, match=r"over pairs of variance 0\.5 and correlation 0\.97"):
+        c_map(act, 0.97, 0.5, 1.0, 0.0)
 
 
 def test_a_function_that_grows_too_fast_is_refused_where_it_does():
@@ -164,9 +276,9 @@ def test_a_function_that_grows_too_fast_is_refused_where_it_does():
         second_moment(growing, 25.0)
 
 
-def test_slopes_that_vary_too_fast_to_be_sampled_are_refused():
+def test_slopes_that_vary_too_fast_to_be_followed_are_refused():
     bare = activation(lambda h: np.sin(h))
     values, weights = slope_law(bare, 20.0)
     assert weights @ values == pytest.approx(slope_moment("sin", 20.0), rel=1e-10)
-    with pytest.raises(TheoryError, match=r"at variance 1e\+06 did not converge"):
+    with pytest.raises(TheoryError, match=r"at variance 1e\+06 reaches"):
         slope_law(bare, 1e6)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.laws.dyson.equation import DysonEquation
 from isometry.laws.dyson.newton import newton, require, tangent
-from isometry.laws.law import Array
 
 _STEP = 0.5  # of log q
 _MAX_KNOTS = 20_000

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.laws.dyson.hub import Hub, Numbers
 from isometry.laws.dyson.network import Node, by_neurons, paths, source_of
-from isometry.laws.law import Array
 
 _EPS = float(np.finfo(float).eps)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isometry.laws.law import Array
+from isometry.domain import Array
 
 #: real on the negative axis of z, complex off it
 Numbers = NDArray[Any]

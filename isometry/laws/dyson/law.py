@@ -9,28 +9,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isometry.domain import finite, whole
+from isometry.domain import Array, finite, whole
 from isometry.errors import TheoryError
+from isometry.laws.atom import Atom
 from isometry.laws.dyson.axis import negative_axis, on_axis
+from isometry.laws.dyson.bulk import Bulk
 from isometry.laws.dyson.equation import DysonEquation
 from isometry.laws.dyson.network import Neurons, Node, residual_network
-from isometry.laws.dyson.polar import REAL_AXIS, circle, solve
+from isometry.laws.dyson.polar import circle, solve
 from isometry.laws.dyson.rank import rank, shape_rank, skipped
 from isometry.laws.dyson.types import NeuronTypes
-from isometry.laws.law import Array, Atom, Law
+from isometry.laws.law import Law
 from isometry.laws.monotone import invert
 
 #: masses below this are rounding of exact zeros
 _ROUNDING = 1e-10
 #: two log σ this close, relatively, are one place
 _SAME_PLACE = 1e-12
-_DROWNED = 1e-6  # how near to an atom the density beside it is lost in rounding error
 #: an exponent at 0 this close to 1 means that the law stays away from 0
 _NO_TAIL = 1e-3
-#: an edge is first bracketed by the mass beyond it, then found from the density
-_BRACKET = 1e-6
-_CLOSEST = 1e-9  # of an edge to the mean of log σ
-_EDGE_MASS = 1e-11  # what a bracket of an edge may leave outside, for each weight of the network
 
 
 class DysonLaw(Law):
@@ -87,8 +84,8 @@ class DysonLaw(Law):
 
     def __init__(self, output: Node, name: str | None = None) -> None:
         """Write down the equation and solve it on the negative axis."""
-        self._weights = sum(len(node.weights) for node in output.ancestors())
-        self.name = name or f"Dyson equation: {self._weights} Gaussian weights, infinite width"
+        weights = sum(len(node.weights) for node in output.ancestors())
+        self.name = name or f"Dyson equation: {weights} Gaussian weights, infinite width"
         self._equation = DysonEquation.of(output)
         self._r = shape_rank(output)
         alive = rank(output)
@@ -97,6 +94,7 @@ class DysonLaw(Law):
         self._skipped = {
             0.5 * math.log(x): number / self._r for x, number in sorted(skipped(output).items())
         }
+        self._bulk = Bulk(self._equation, self._axis, self._r, self._zero, self._skipped, weights)
 
     @classmethod
     def from_masks(
@@ -169,7 +167,9 @@ class DysonLaw(Law):
         of which less than 1e-8 lies near σ = 0 may be said to reach it.
         """
         near, far = -0.5 * float(self._axis.log_q[-1]), -0.5 * float(self._axis.log_q[0])
-        return -np.inf if self._has_tail else self._edge(far, near), self._edge(near, far)
+        width, edge = self.std_log_sigma, self._bulk.edge
+        low = -np.inf if self._has_tail else edge(far, near, self.mean_log_sigma, width)
+        return low, edge(near, far, self.mean_log_sigma, width)
 
     def density(self, log_sigma: ArrayLike) -> Array:
         """2/π times -Im t on the real axis."""
@@ -240,9 +240,9 @@ class DysonLaw(Law):
         # below the last knot of the axis, where 1e-8 of the mass is left, the law is a power
         at = np.maximum(s[inside], -0.5 * float(self._axis.log_q[-1]))
         tail = np.exp(2.0 * self._axis.exponent * (s[inside] - at))
-        cdf, density = np.where(s >= high, self._full, 0.0), np.zeros(s.shape)
+        cdf, density = np.where(s >= high, self._bulk.mass, 0.0), np.zeros(s.shape)
         if np.any(inside):
-            below, bare = self._continuous(at)
+            below, bare = self._bulk.at(at)
             cdf[inside], density[inside] = below * tail, bare * tail
         cdf += self._zero
         for place, mass in self._skipped.items():
@@ -250,51 +250,3 @@ class DysonLaw(Law):
         missing = np.isnan(s)
         cdf[missing], density[missing] = np.nan, np.nan
         return cdf, density
-
-    @property
-    def _full(self) -> float:
-        """Mass of the continuous part."""
-        return 1.0 - self._zero - sum(self._skipped.values())
-
-    def _continuous(self, s: Array) -> tuple[Array, Array]:
-        """Mass of the continuous part below s, and its density there.
-
-        z has a small angle, under which an atom is seen as a Lorentzian: it is subtracted.
-        """
-        q, u = solve(self._equation, self._axis, 2.0 * s)
-        survival = self._equation.log_determinant(q, u).imag / (np.pi * self._r)
-        t = self._equation.trace(q, u) / self._r
-        drowned = np.zeros(s.shape, dtype=bool)
-        for place, mass in self._skipped.items():
-            away = 2.0 * (s - place) + 1j * REAL_AXIS
-            survival = survival - mass / np.pi * np.angle(-np.expm1(-away))
-            t = t - mass / np.expm1(away)
-            drowned |= np.abs(s - place) < _DROWNED
-        density = np.maximum(-2.0 / np.pi * t.imag, 0.0)
-        below = np.clip(self._full - survival, 0.0, self._full)
-        if np.any(drowned):
-            aside, density[drowned] = self._continuous(s[drowned] + 2.0 * _DROWNED)
-            below[drowned] = aside - 2.0 * _DROWNED * density[drowned]
-        return below, density
-
-    def _edge(self, inner: float, outer: float) -> float:
-        """The end of the continuous part nearer to `outer`; all of it lies in between."""
-        upper = outer > inner
-        while abs(outer - inner) > _BRACKET:
-            at = np.linspace(inner, outer, 18)
-            mass = self._continuous(at)[0]
-            # a small angle of z blurs the law: that much of it seems to be outside
-            blur = REAL_AXIS / np.maximum(np.abs(at - self.mean_log_sigma), _CLOSEST)
-            beyond = (self._full - mass if upper else mass) <= self._weights * _EDGE_MASS + blur
-            beyond[0], beyond[-1] = False, True
-            k = int(np.argmax(beyond))
-            inner, outer = float(at[k - 1]), float(at[k])
-        # where the density vanishes like a square root, its square is a straight line
-        edge, reach = outer, outer - inner
-        for distance in (reach, 0.1 * reach):
-            at = edge - distance * np.array([4.0, 2.0])
-            far, near = self._continuous(at)[1] ** 2
-            if not 0.0 < near < far:
-                return outer
-            edge = float(at[1] + (at[1] - at[0]) * near / (far - near))
-        return edge if abs(edge - outer) <= 2.0 * _BRACKET else outer

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isometry.domain import finite, whole
+from isometry.domain import Array, finite, whole
 from isometry.errors import TheoryError
-from isometry.laws.law import Array
 
 #: how far the fractions of neuron types may add up to something other than 1
 _FRACTION_ERROR = 1e-9

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.laws.dyson.equation import DysonEquation
 from isometry.laws.dyson.hub import Numbers
-from isometry.laws.law import Array
 
 #: a relative step after which the method is exact; and by how much a sign may be wrong
 SETTLED = 1e-8

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from isometry.domain import Array
 from isometry.laws.dyson.axis import Axis
 from isometry.laws.dyson.equation import DysonEquation
 from isometry.laws.dyson.newton import SETTLED, newton, require, tangent
-from isometry.laws.law import Array
 
 #: angle of z that stands for the real axis
 REAL_AXIS = 1e-12

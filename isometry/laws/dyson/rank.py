@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
+from isometry.domain import Array
 from isometry.errors import TheoryError
 from isometry.laws.dyson.network import Neurons, Node, by_neurons, paths, source_of
-from isometry.laws.law import Array
 
 #: masses below this are rounding of exact zeros
 _ROUNDING = 1e-10

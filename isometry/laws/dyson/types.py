@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isometry.domain import whole
+from isometry.domain import Array, whole
 from isometry.errors import TheoryError
-from isometry.laws.law import Array
 
 _MAX_ROUNDS = 50
 

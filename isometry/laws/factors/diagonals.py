@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.laws.factors.diagonal import Diagonal
 from isometry.laws.factors.factor import Block, Factor, Hidden
 from isometry.laws.factors.masses import Masses
-from isometry.laws.law import Array
 from isometry.laws.series import log_over_argument, power_sums, reverted
 from isometry.laws.share import Numbers, Share
 

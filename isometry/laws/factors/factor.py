@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isometry.domain import positive
+from isometry.domain import Array, positive
 from isometry.errors import TheoryError
-from isometry.laws.law import Array
 from isometry.laws.share import Numbers, Share
 
 #: values this close, relatively, are one: a matrix is orthogonal to rounding error only

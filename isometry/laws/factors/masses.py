@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from isometry.laws.law import Array
+from isometry.domain import Array
 from isometry.laws.monotone import invert
 from isometry.laws.share import Numbers, sided_log
 

@@ -107,6 +107,9 @@ def run(arguments: list[str]) -> int:
         return _say(f"error: the network's own code called exit({e.code!r})", ExitCode.USAGE)
     except Exception as e:  # the last line of defence: a traceback must never reach the user
         return _explain(e)
+    except BaseException as e:  # none of ours: asyncio.CancelledError, or a class of the user's
+        kind = type(e).__name__
+        return _say(f"error: the network's own code raised {kind}: {e}", ExitCode.USAGE)
 
 
 def _where_to_look(error: click.ClickException) -> str:

@@ -26,7 +26,9 @@ class Shape(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is not a shape: write sizes as 3,32,32", param, ctx)
         if any(s < 1 for s in sizes):
-            self.fail(f"{value!r} has no elements: give sizes of at least 1", param, ctx)
+            self.fail(
+                f"{value!r} has no elements: give sizes of at least 1, as 3,32,32", param, ctx
+            )
         return sizes
 
 
@@ -43,6 +45,22 @@ class Pair(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is not a pair of numbers: write it as 1,0.5", param, ctx)
         return first, second
+
+
+class Activation(click.ParamType):
+    """The name of an activation; a callable, which the library takes too, has none here."""
+
+    name = "activation"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        from isometry.errors import TheoryError
+        from isometry.meanfield import activation
+
+        try:
+            activation(value)
+        except TheoryError as e:
+            self.fail(str(e).removesuffix("; any callable works too"), param, ctx)
+        return str(value)
 
 
 class Kwargs(click.ParamType):
@@ -161,10 +179,17 @@ _SUBJECT = (
     ),
     click.option(
         "--seed",
-        type=click.IntRange(0, 2**63 - 1),
+        type=click.IntRange(1 - 2**63, 2**63 - 1),
         default=0,
         show_default=True,
         help="For Gaussian input, a network built by --model, and the self-check.",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Build the network of --model N times, with seeds from --seed on; their spread is "
+        "reported.",
     ),
     click.option(
         "--memory",
@@ -225,6 +250,15 @@ _RESULTS = (
         metavar="SCORE",
         help="Exit with 1 when the score is lower.",
     ),
+)
+
+
+activation = click.option(
+    "--activation",
+    type=Activation(),
+    required=True,
+    metavar="NAME",
+    help="tanh, relu, gelu, …",
 )
 
 

@@ -70,8 +70,7 @@ def _flush(streams: Iterable[Any]) -> None:
 def check_targets(json_path: str | None, figure_path: str | None, *sources: str | None) -> None:
     """Refuse results that could not be written, or that would replace each other or a source."""
     check_target(json_path, sources=sources)
-    # The JSON does not exist yet, so the two are compared by where they lead.
-    if json_path and figure_path and os.path.realpath(json_path) == os.path.realpath(figure_path):
+    if json_path and figure_path and _is_same(json_path, figure_path):
         raise click.UsageError(f"cannot write {figure_path!r} twice: --json and --figure name it")
     check_target(figure_path, kinds=FIGURES, sources=sources)
 
@@ -94,8 +93,7 @@ def check_target(
     try:
         _check_place(path)
         for source in sources:
-            both = source and os.path.exists(source) and os.path.exists(path)
-            if both and os.path.samefile(path, str(source)):
+            if source and _is_same(path, source):
                 raise click.UsageError(f"cannot write {path!r}: it would replace what is read")
         if not kinds and os.path.isfile(path) and not _is_ours(path):
             raise click.UsageError(
@@ -103,6 +101,13 @@ def check_target(
             )
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         raise _cannot_write(path, e) from e
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Whether two paths lead to one file, which need not exist yet."""
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _check_place(path: str) -> None:
@@ -113,7 +118,9 @@ def _check_place(path: str) -> None:
         return
     if not target.parent.is_dir():
         why = "is not a folder" if target.parent.exists() else "does not exist; make it first"
-        raise click.UsageError(f"cannot write {path!r}: {str(Path(path).parent)!r} {why}")
+        # Of a link, where it leads; else as it was written.
+        folder = target.parent if os.path.islink(path) else Path(path).parent
+        raise click.UsageError(f"cannot write {path!r}: {str(folder)!r} {why}")
     with contextlib.suppress(FileNotFoundError):
         os.stat(target)  # a name may be too long to exist
         if not os.access(target, os.W_OK):

@@ -34,7 +34,8 @@ class Results:
         gated : bool
             Whether the exit code says if the network passed.
         """
-        check_targets(self.json_path, self.figure_path, subject.path, *subject.input_files)
+        sources = (subject.path, subject.checkpoint, *subject.input_files)
+        check_targets(self.json_path, self.figure_path, *sources)
         report = subject.analyze(quiet=quiet)
         if FIRST_RANK:
             self._write(report, quiet)

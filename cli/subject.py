@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .checkpoint import Checkpoint
+from .checkpoint import checkpoint
 from .output import FIRST_RANK, results_only
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from isometry.report import ModelInfo, Report
+    from isometry.report import Report
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Subject:
     device: str
     dtype: str
     seed: int
+    seeds: int | None
     memory: int | None
     method: str
     probes: int | None
@@ -57,6 +59,11 @@ class Subject:
             )
         if self.kwargs is not None and self.reference is None:
             raise click.UsageError("--kwargs are arguments for a factory: give --model as well")
+        if self.seeds is not None and (self.reference is None or self.path is not None):
+            raise click.UsageError(
+                "--seeds draws the weights anew: give --model pkg.module:factory, and no file of "
+                "weights"
+            )
         if self.inputs and self.shape is not None:
             raise click.UsageError("give --input or --shape, not both")
         if self.inputs and self.input_scale is not None:
@@ -93,9 +100,13 @@ class Subject:
         from isometry import analyze
         from isometry.measure import torchrun
 
-        model, info, notes = self._load()
+        model, named, notes = self._load()
         x, source, choices = self._input()
-        with torchrun(), progress_bar("measuring", quiet=quiet or not FIRST_RANK) as progress:
+        with (
+            torchrun(),
+            progress_bar("measuring", quiet=quiet or not FIRST_RANK) as progress,
+            checkpoint(self.checkpoint) as runs,
+        ):
             report = analyze(
                 model,
                 x,
@@ -111,19 +122,20 @@ class Subject:
                 dtype=self.dtype,
                 device=self.device,
                 seed=self.seed,
+                seeds=self.seeds,
                 memory=self.memory,
                 method=self.method,
                 probes=self.probes,
                 steps=self.steps,
                 tolerance=self.tolerance,
                 budget=self.budget,
-                checkpoint=None if self.checkpoint is None else Checkpoint(self.checkpoint),
+                checkpoint=runs,
                 check_itself=self.check_itself,
                 progress=progress,
-                model_info=info,
                 input_source=source,
             )
-        return replace(report, notes=(*notes, *choices, *report.notes))
+        info = replace(report.model, **named)
+        return replace(report, model=info, notes=(*notes, *choices, *report.notes))
 
     def _input(self) -> tuple[Any, str | None, list[str]]:
         """Read the input: one array, or arrays by the names of arguments; and what was chosen."""
@@ -141,21 +153,36 @@ class Subject:
         x = dict(zip(names, arrays, strict=True)) if names[0] else arrays[0]
         return x, source, notes
 
-    def _load(self) -> tuple[Any, ModelInfo, tuple[str, ...]]:
-        from isometry.analysis import describe
+    def _load(self) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
+        """Return the network, or with --seeds its factory; what the report calls it; and notes."""
         from isometry.load import build_model, load_model
         from isometry.load.wording import show
 
+        named = {"name": self.reference, "kind": "factory"}
+        if self.seeds is not None:
+            return self._factory(), named, ()
         built = None
         if self.reference is not None:
             built = build_model(self.reference, self.kwargs or {}, seed=self.seed)
         if built is not None and self.path is None:
             drawn = f"{show(self.reference)} was built with random numbers of seed {self.seed}"
-            info = describe(built, name=self.reference, kind="factory")
-            return built, info, (f"{drawn}; another with --seed",)
+            return built, named, (f"{drawn}; another with --seed",)
         loaded = load_model(str(self.path), model=built, trust=self.trust, seed=self.seed)
-        info = describe(loaded.module, name=show(Path(str(self.path)).name), kind=loaded.kind)
-        return loaded.module, replace(info, sha256=loaded.sha256), loaded.notes
+        name = show(Path(str(self.path)).name)
+        named = {"name": name, "kind": loaded.kind, "sha256": loaded.sha256}
+        return loaded.module, named, loaded.notes
+
+    def _factory(self) -> Callable[[], Any]:
+        """Return what builds the network by the seed that torch was given last."""
+        import torch
+
+        from isometry.load import build_model
+
+        def build() -> Any:
+            seed = (torch.initial_seed() + 2**63) % 2**64 - 2**63  # with its sign
+            return build_model(str(self.reference), self.kwargs or {}, seed=seed)
+
+        return build
 
 
 def _name_of(given: str) -> str:

@@ -6,6 +6,7 @@ all near one: signals and gradients then keep their size at any depth.
     report = isometry.analyze(model, x)      # verdict, score, spectrum, theory, findings
     isometry.check(model, x, min_score=0.1)  # raises NotIsometricError when it fails
     isometry.spectrum(model, x)              # the singular values alone
+    isometry.sweep(build, {"depth": [5, 50]})  # a report for each of many networks
     isometry.Jacobian(model, x)              # J @ V, J.T @ U, dense()
 """
 
@@ -24,6 +25,7 @@ from isometry.errors import (
 )
 from isometry.report import Report
 from isometry.spectrum import Spectrum
+from isometry.sweep import Sweep, sweep
 
 if TYPE_CHECKING:
     from isometry.analysis import analyze, check, spectrum
@@ -52,10 +54,12 @@ __all__ = [
     "analyze",
     "check",
     "spectrum",
+    "sweep",
     "check_architecture",
     "Jacobian",
     "Report",
     "Spectrum",
+    "Sweep",
     "IsometryError",
     "InputError",
     "MemoryBudgetError",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import chain
 from numbers import Real
 from typing import Any
 
@@ -14,12 +15,17 @@ from torch import nn
 
 from isometry import anatomy, diagnosis, theory
 from isometry.anatomy import Anatomy
-from isometry.errors import InputError, MeasurementError, NotIsometricError
+from isometry.ensemble import ensemble
+from isometry.errors import InputError, IsometryError, MeasurementError, NotIsometricError
 from isometry.gate import outcome, passes
+from isometry.generators import seeded
 from isometry.inputs import default_inputs, explained_shape, single_inputs
+from isometry.jacobian import Selection
 from isometry.jacobian.context import measuring
 from isometry.jacobian.modules import modules_of, unwrap
+from isometry.jacobian.products import first_line
 from isometry.measure import BUDGET, TOLERANCE, Checkpoint, Options, Progress, Sample, sample
+from isometry.measure.sample import joined, share
 from isometry.report import ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum
@@ -41,6 +47,7 @@ def analyze(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     seed: int = 0,
+    seeds: int | None = None,
     memory: int | str | None = None,
     check_itself: bool = True,
     method: str = "auto",
@@ -59,7 +66,7 @@ def analyze(
     ----------
     model : torch.nn.Module or callable
         It is left bit-identical: weights, buffers, gradients, training flags, hooks, random
-        state and device.
+        state and device. With `seeds`, a function without arguments that builds a module.
     x : tensor or array, tuple or mapping, optional
         One input, or a batch whose rows are inputs (the network itself is asked which); or all
         arguments of forward, by position or by name. Token ids are differentiated at the
@@ -80,6 +87,9 @@ def analyze(
         "auto" takes CUDA where there is one; by default the device of the model.
     seed : int
         For Gaussian input and for the self-check. The same seed gives the same numbers.
+    seeds : int, optional
+        Build so many networks, by random numbers of `seed`, `seed` + 1, …, and measure all of
+        them at the same inputs: their spectra are pooled, their scores compared.
     memory : int or str, optional
         Bytes that the measurement may use, or a size as "4GB"; by default half of the device's
         memory.
@@ -142,6 +152,7 @@ def analyze(
         dtype=dtype,
         device=device,
         seed=seed,
+        seeds=seeds,
         memory=memory,
         check_itself=check_itself,
         method=method,
@@ -152,8 +163,8 @@ def analyze(
         checkpoint=checkpoint,
         progress=progress,
     )
-    measured = _measure(model, x, options, input_source)
-    return _report(model, measured, options, began, model_info)
+    network, measured = _measure(model, x, options, input_source)
+    return _report(network, measured, options, began, model_info)
 
 
 def check(
@@ -219,26 +230,18 @@ def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spe
     """
     began = time.perf_counter()
     chosen = Options(**options)
-    measured = _measure(model, x, chosen)
+    network, measured = _measure(model, x, chosen)
     if not measured.trustworthy:
-        report = _report(model, measured, chosen, began)
+        report = _report(network, measured, chosen, began)
         raise MeasurementError(report.verdict.reason, report)
     return measured.spectrum
 
 
-def describe(model: Callable[..., Any], *, name: str | None = None, kind: str = "") -> ModelInfo:
-    """Name a network and count its parts."""
-    inner = unwrap(model)
-    return _described(inner, _read(inner), name, kind)
-
-
-def _described(
-    inner: Callable[..., Any], built: Anatomy, name: str | None = None, kind: str = ""
-) -> ModelInfo:
+def _described(inner: Callable[..., Any], built: Anatomy) -> ModelInfo:
     parameters = inner.parameters() if isinstance(inner, nn.Module) else ()
     return ModelInfo(
-        name=name or str(getattr(inner, "__name__", type(inner).__name__)),
-        kind=kind or ("module" if isinstance(inner, nn.Module) else "function"),
+        name=str(getattr(inner, "__name__", type(inner).__name__)),
+        kind="module" if isinstance(inner, nn.Module) else "function",
         parameters=sum(p.numel() for p in parameters),
         weight_layers=len(built.kinds),
         activations=built.activations,
@@ -253,12 +256,67 @@ def _read(model: Callable[..., Any]) -> Anatomy:
 
 def _measure(
     model: Callable[..., Any], x: object, options: Options, source: str | None = None
-) -> Sample:
-    """Find the inputs and measure at each: all that `analyze` and `spectrum` share."""
-    inputs, found, notes = _inputs(model, x, options)
-    with explained_shape(model):
-        measured = sample(model, inputs, options, source=source or found)
-    return replace(measured, notes=(*notes, *measured.notes))
+) -> tuple[Callable[..., Any], Sample]:
+    """Find the inputs and measure at each; return also the network, the first if there are many.
+
+    All that `analyze` and `spectrum` share.
+    """
+    networks = _networks(model, options)
+    first = next(networks)
+    inputs, found, notes = _inputs(first, x, options)
+    with explained_shape(first):
+        each = [
+            sample(
+                network,
+                inputs,
+                replace(options, progress=share(options.progress, i, options.seeds or 1)),
+                source=source or found,
+            )
+            for i, network in enumerate(chain([first], networks))
+        ]
+    measured = joined(each)
+    return first, replace(measured, notes=(*notes, *measured.notes, *_of_seeds(each, options)))
+
+
+def _networks(model: Callable[..., Any], options: Options) -> Iterator[Callable[..., Any]]:
+    """Yield the network, or those that a factory builds, one at a time."""
+    if options.seeds is None:
+        yield model
+        return
+    if isinstance(model, nn.Module) or not callable(model):
+        raise InputError(
+            f"seeds builds networks anew, and cannot with a {type(model).__name__}: give the "
+            "function that builds it (--model PKG.MODULE:FACTORY)"
+        )
+    for seed in range(options.seed, options.seed + options.seeds):
+        with seeded(seed):
+            built = _built(model)
+        yield built
+
+
+def _built(factory: Callable[[], Any]) -> nn.Module:
+    try:
+        built = factory()
+    except IsometryError:
+        raise
+    except (Exception, SystemExit) as e:  # the user's code, which may raise anything
+        raise InputError(f"the factory raised {type(e).__name__}: {first_line(e)}") from e
+    if not isinstance(built, nn.Module):
+        raise InputError(f"the factory gave {type(built).__name__}, expected a torch.nn.Module")
+    return built
+
+
+def _of_seeds(each: Sequence[Sample], options: Options) -> list[str]:
+    if len(each) == 1:
+        return []
+    last = options.seed + len(each) - 1
+    notes = [
+        f"{len(each)} networks, of seeds {options.seed} to {last}, were measured at the same "
+        "inputs, and what is said of layers is of the first"
+    ]
+    if all(sample.spectra == each[0].spectra for sample in each):
+        notes.append("all of them are alike: the factory draws nothing, or sets a seed of its own")
+    return notes
 
 
 def _inputs(
@@ -283,12 +341,19 @@ def _report(
 ) -> Report:
     inner = unwrap(model)
     built = _read(inner)
-    overall = score(measured.spectrum, measured.spectra)
+    overall = score(measured.spectrum, measured.by_input)
     predictions, why_none = theory.predict(built, measured.spectrum)
     ends = (_printable(options.start or "input"), _printable(options.stop or "output"))
     verdict, findings = diagnosis.diagnose(
         diagnosis.Evidence(
-            measured.spectrum, overall, measured.jacobian, measured.input, built, ends
+            measured.spectrum,
+            overall,
+            measured.jacobian,
+            measured.input,
+            built,
+            ends,
+            whole=options.selection == Selection(),
+            untouched=built.untouched and not options.train_mode,
         )
     )
     return Report(
@@ -300,7 +365,7 @@ def _report(
         theory=tuple(predictions),
         verdict=verdict,
         findings=findings,
-        notes=tuple(dict.fromkeys([*measured.notes, *why_none])),
+        notes=tuple(dict.fromkeys([*measured.notes, *_unused(measured, options), *why_none])),
         provenance=Provenance(
             version=version("isometry"),
             torch=str(torch.__version__),  # a class of its own, which JSON would not bring back
@@ -308,7 +373,15 @@ def _report(
             seconds=round(time.perf_counter() - began, 3),
         ),
         uncertainty=measured.uncertainty,
+        inputs=ensemble(measured.by_input),
+        seeds=ensemble(measured.by_network),
     )
+
+
+def _unused(measured: Sample, options: Options) -> list[str]:
+    if options.checkpoint is None or measured.quadratures:
+        return []
+    return ["the checkpoint was not used: only random probes (method quadrature) keep any work"]
 
 
 def _printable(name: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,23 @@ _WEIGHTS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
-_SCALE_FREE = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _InstanceNorm, nn.Sigmoid, nn.Softmax)
+_SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.Softmin)
+# f(c x) = c f(x) for c > 0: what a chain of these multiplies its weights by, its gain takes over.
+_HOMOGENEOUS = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.RReLU,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+)
 # In evaluation mode these pass values through unchanged.
 _TRANSPARENT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.AlphaDropout)
 
@@ -59,13 +75,17 @@ class Anatomy:
     kinds : tuple of str
         The stock class of every weight layer, as `torch.nn` calls it, in registration order.
     rescalable : bool
-        Whether scaling them in place changes the gain as expected: no weight is computed from
-        others, and no layer forgets the scale of its input.
+        Whether the gain is proportional to the product of their scales, biases apart: one chain
+        of them and of layers that double their output with their input.
     activations : tuple of str
         Distinct class names of activations, in registration order.
     chain : Chain or None
     why_not_chain : str
         The reason when `chain` is None, else empty.
+    softmax : bool
+        Whether there is a softmax, which shrinks whatever the weights are.
+    untouched : bool
+        Whether running statistics of a normalisation are 0 and 1, as they were made.
     """
 
     kinds: tuple[str, ...]
@@ -73,6 +93,8 @@ class Anatomy:
     activations: tuple[str, ...]
     chain: Chain | None
     why_not_chain: str
+    softmax: bool = False
+    untouched: bool = False
 
 
 def read(model: object) -> Anatomy:
@@ -81,11 +103,33 @@ def read(model: object) -> Anatomy:
         return Anatomy((), False, (), None, "a function, not a module, was given")
     layers = [m for m in model.modules() if isinstance(m, _WEIGHTS)]
     kinds = tuple(next(k.__name__ for k in _WEIGHTS if isinstance(m, k)) for m in layers)
-    forgets = any(isinstance(m, _SCALE_FREE) for m in model.modules())
-    plain = not forgets and all("weight" in m._parameters for m in layers)
     activations = dict.fromkeys(type(m).__name__ for m in model.modules() if is_activation(m))
     chain, why = _read_chain(model)
-    return Anatomy(kinds, plain, tuple(activations), chain, why)
+    softmax = any(isinstance(m, _SOFTMAX) for m in model.modules())
+    untouched = any(map(_is_untouched, model.modules()))
+    return Anatomy(kinds, _is_rescalable(model), tuple(activations), chain, why, softmax, untouched)
+
+
+def _is_rescalable(model: nn.Module) -> bool:
+    layers = _flat(model)
+    weights = [layer for layer in layers if _is_plain(layer)]
+    others = [layer for layer in layers if isinstance(layer, (*_HOMOGENEOUS, *_TRANSPARENT))]
+    every = len(set(weights)) + len(others) == len(layers)  # and no weight acts twice
+    return every and not _is_hooked(model)
+
+
+def _is_untouched(m: nn.Module) -> bool:
+    """Whether a layer would normalise by running statistics, and has seen no batch yet."""
+    mean, variance = getattr(m, "running_mean", None), getattr(m, "running_var", None)
+    if not isinstance(m, _NormBase) or mean is None or variance is None:
+        return False
+    return not mean.any() and bool((variance == 1).all())
+
+
+def _is_hooked(model: nn.Module) -> bool:
+    return any(
+        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in model.modules()
+    )
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -96,14 +140,12 @@ def is_activation(module: nn.Module) -> bool:
 
 
 def _read_chain(model: nn.Module) -> tuple[Chain | None, str]:
-    if any(
-        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in model.modules()
-    ):
+    if _is_hooked(model):
         return None, "hooks or a replaced forward may change what its layers do"
     layers = [layer for layer in _flat(model) if not isinstance(layer, _TRANSPARENT)]
     names = [type(layer).__name__ for layer in layers if is_activation(layer)]
     for layer in layers:
-        if not (_is_plain(layer) or is_activation(layer)):
+        if not ((isinstance(layer, nn.Linear) and _is_plain(layer)) or is_activation(layer)):
             kind = type(layer).__name__
             return None, f"it holds {_with_article(kind)}, beyond plain chains of Linear layers"
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -130,12 +172,9 @@ def _with_article(name: str) -> str:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is a Linear that does what Linear layers do."""
-    return (
-        isinstance(layer, nn.Linear)
-        and type(layer).forward is nn.Linear.forward
-        and "weight" in layer._parameters
-    )
+    """Whether a weight layer does what its stock class does, with a weight of its own."""
+    stock = any(isinstance(layer, k) and type(layer).forward is k.forward for k in _WEIGHTS)
+    return stock and "weight" in layer._parameters
 
 
 def _flat(module: nn.Module) -> list[nn.Module]:

@@ -34,6 +34,9 @@ _BEST_ALREADY = (
     "the weights already have the best initialisation known for this chain: use fewer layers, a "
     "leaky or smooth activation, or skip connections with branches scaled by 1/√L"
 )
+_SOFTMAX = (
+    "a softmax shrinks signals whatever the weights: measure up to its input, the logits (--stop)"
+)
 _HIGH_FLOOR = 0.01  # below it the hidden directions could not add 0.0002 to the score
 
 
@@ -47,6 +50,8 @@ class Evidence:
     input: InputInfo
     anatomy: Anatomy
     ends: tuple[str, str] = ("input", "output")  # between which layers
+    whole: bool = True  # all of the output by all of the input, in evaluation mode
+    untouched: bool = False  # normalises by running statistics that have seen no batch
 
     @cached_property
     def status(self) -> str:
@@ -59,6 +64,11 @@ class Evidence:
     def severity(self) -> str:
         """A cause is an error when the network fails, a warning when it warns, else a remark."""
         return {"FAIL": "error", "WARN": "warning", "PASS": "note"}[self.status]
+
+    @property
+    def layers(self) -> int:
+        """Weight layers between the ends; 0 where they are not counted."""
+        return len(self.anatomy.kinds) if self.whole else 0
 
     @property
     def input_variance(self) -> float:
@@ -88,11 +98,15 @@ def _verdict(e: Evidence, findings: list[Finding]) -> Verdict:
         spread = f"singular values spread by a factor of {_factor(e.score.spread)}"
         reason = f"gain {power(e.score.log_gain)}, {spread} at one standard deviation{_zeros(e)}"
         return Verdict("PASS", reason)
-    causes = [rule(f.code).title for f in findings if f.severity != "note"]
-    reason = " and ".join(causes) or "few singular values are near one"
+    untouched = rule("ISO108")
+    causes = [rule(f.code) for f in findings if f.severity != "note"]
+    titles = [cause.title for cause in causes if cause != untouched]
+    reason = " and ".join(titles) or "few singular values are near one"
+    if e.untouched:
+        reason += f" in evaluation mode, where {untouched.title}"
     if e.status == "FAIL":
         reason = f"not isometric: {reason}"
-        if 0 < len(e.anatomy.kinds) <= SHALLOW:
+        if 0 < e.layers <= SHALLOW:
             reason += "; so shallow a network may train anyway, with a tuned learning rate"
     return Verdict(e.status, reason)
 
@@ -105,12 +119,12 @@ def _zeros(e: Evidence) -> str:
 
 def _gain(e: Evidence) -> list[Finding]:
     """Judge the gain, not the drift: mean log σ can be negative in a network that explodes."""
-    log_gain, layers = e.score.log_gain, len(e.anatomy.kinds)
+    log_gain = e.score.log_gain
     if not _NOTABLE < abs(log_gain) < math.inf:
         return []
     code, verb = ("ISO101", "shrink") if log_gain < 0 else ("ISO102", "grow")
     size = abs(log_gain)
-    rate = f", {_per_layer(size / layers)} per weight layer" if layers else ""
+    rate = f", {_per_layer(size / e.layers)} per weight layer" if e.layers else ""
     message = (
         f"signals {verb} by a factor of {_factor(size)} from {' to '.join(e.ends)}{rate} "
         f"(root mean square σ; mean log σ = {e.score.drift:+.3g})"
@@ -135,8 +149,12 @@ def _spread(e: Evidence) -> list[Finding]:
 
 
 def _recipe(e: Evidence, code: str) -> str:
-    """Return code to paste for a network in trouble; words for one that is well."""
-    if e.severity == "note":
+    """Return code to paste for a whole network in trouble; words for one that is well."""
+    if e.untouched:
+        return rule("ISO108").remedy
+    if code == "ISO101" and e.anatomy.softmax:
+        return _SOFTMAX
+    if e.severity == "note" or not e.whole:
         return rule(code).remedy
     if remedy.is_at_its_best(e.anatomy, e.input_variance):
         return _BEST_ALREADY
@@ -172,8 +190,13 @@ def _remarks(e: Evidence) -> list[Finding]:
         message = f"the score runs from {lo:.3g} to {hi:.3g} between inputs"
         found.append(_finding(e, "ISO106", "warning", message, rule("ISO106").remedy))
     if e.jacobian.rank == 1:
-        message = "the score is about one direction only (r = 1)"
+        outputs, inputs = e.jacobian.shape
+        by = "output" if outputs == 1 else "input" if inputs == 1 else "unit in a layer"
+        message = f"the score is about one direction only: one {by} (r = 1)"
         found.append(_finding(e, "ISO107", "warning", message, rule("ISO107").remedy))
+    if e.untouched:
+        message = f"{rule('ISO108').title}: in evaluation mode normalisation does nothing yet"
+        found.append(_finding(e, "ISO108", "warning", message, rule("ISO108").remedy))
     if e.jacobian.self_check is not None and e.jacobian.self_check.kink:
         message = "the network is not differentiable at this very input"
         found.append(_finding(e, "ISO201", "note", message, rule("ISO201").remedy))

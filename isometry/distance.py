@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from isometry.domain import Array
 from isometry.errors import InputError
-from isometry.laws.law import Array, Law
+from isometry.laws.law import Law
 
 #: how far the measured masses may add up to something other than 1
 _MASS_ERROR = 1e-6
@@ -59,8 +60,7 @@ def kolmogorov_smirnov(
     s, w = _spectrum(log_sigma, weights, zero_mass)
     if np.isnan(floor) or floor == np.inf:
         raise InputError(f"floor is {floor}; expected a real number or -inf")
-    places = np.array([np.log(atom.sigma) for atom in law.atoms if atom.sigma > 0])
-    masses = np.array([atom.mass for atom in law.atoms if atom.sigma > 0])
+    places, masses = np.array(law.log_atoms, dtype=float).reshape(-1, 2).T
     for place in places:
         s = np.where(np.abs(s - place) <= atom_width, place, s)
     order = np.argsort(s)
@@ -72,7 +72,7 @@ def kolmogorov_smirnov(
     for place, mass in zip(places, masses, strict=True):
         jump[at == place] = mass
     theory = law.cdf(at)
-    # an atom's σ went through exp and log: read its right limit just above it
+    # read the right limit of an atom just above it
     theory[jump > 0] = law.cdf(at[jump > 0] + 1e-9)
     padded = np.concatenate([[float(zero_mass)], reached])
     right = np.abs(padded[np.searchsorted(s, at, side="right")] - theory)

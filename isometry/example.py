@@ -30,7 +30,7 @@ def example_inputs(model: object, *, seed: int = 0) -> dict[str, torch.Tensor] |
     config, name = getattr(model, "config", None), getattr(model, "main_input_name", None)
     if config is None or not isinstance(name, str) or not hasattr(config, "to_dict"):
         return None
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device="cpu").manual_seed(seed)
     main = _one(name, config, generator)
     if main is None:
         return None
@@ -50,15 +50,19 @@ def _one(name: str, config: Any, generator: torch.Generator) -> torch.Tensor | N
     if name == "pixel_values":
         return _pixels(config, generator)
     if name in ("input_values", "input_features"):
-        return torch.randn(1, *_sound(name, config), generator=generator)
+        return _gaussian(generator, *_sound(name, config))
     return None
+
+
+def _gaussian(generator: torch.Generator, *shape: int) -> torch.Tensor:
+    return torch.randn(1, *shape, generator=generator, device="cpu")
 
 
 def _ids(config: Any, generator: torch.Generator) -> torch.Tensor:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     size = int(text.vocab_size)
     most = getattr(text, "max_position_embeddings", None) or _TOKENS
-    ids = torch.randint(size, (1, min(_TOKENS, int(most))), generator=generator)
+    ids = torch.randint(size, (1, min(_TOKENS, int(most))), generator=generator, device="cpu")
     # Padding is masked or gets no position: another token in its place.
     pad = getattr(text, "pad_token_id", None)
     return torch.where(ids == pad, (ids + 1) % size, ids) if isinstance(pad, int) else ids
@@ -71,7 +75,7 @@ def _pixels(config: Any, generator: torch.Generator) -> torch.Tensor:
         size = (size.get("height", 224), size.get("width", 224))
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     channels = getattr(vision, "num_channels", None) or getattr(vision, "in_channels", None) or 3
-    return torch.randn(1, channels, height, width, generator=generator)
+    return _gaussian(generator, channels, height, width)
 
 
 def _sound(name: str, config: Any) -> tuple[int, ...]:

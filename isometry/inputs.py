@@ -94,6 +94,11 @@ def infer_shape(model: object) -> tuple[int, ...]:
             f"{_written(sizes)}, so give --shape {','.join(map(str, sizes))} (shape=...) or an "
             "input"
         )
+    if 0 in known:
+        raise InputError(
+            f"the first layer takes inputs of shape {_written(known)}, which hold nothing: build "
+            "the network with inputs"
+        )
     return known
 
 

@@ -85,12 +85,13 @@ def _recipe(anatomy: Anatomy, input_variance: float) -> tuple[list[float], float
 def rescale(anatomy: Anatomy, log_gain: float) -> str | None:
     """Return a snippet that divides each of the L weights by its share of the gain, g^(1/L).
 
-    A first step only: activations that are not homogeneous answer with another gain.
+    A first step only: biases, which stay as they are, move the gain too.
 
     Returns
     -------
     str or None
-        None where that would not help: parametrised weights, layers that normalise or saturate.
+        None where the gain is not known to follow: another activation than ReLU and its like,
+        layers that normalise, parametrised weights, a forward of the user's.
     """
     if not anatomy.kinds or not anatomy.rescalable:
         return None

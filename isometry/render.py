@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from isometry.ensemble import Ensemble, Statistic
 from isometry.histogram import bin_edges, heights
 from isometry.report import COLOURS, Finding, Prediction, Report, percent, power
 from isometry.spectrum import Spectrum
@@ -193,11 +194,21 @@ def _numbers(report: Report) -> list[tuple[str, str]]:
     if sure is not None:
         rows.append(("largest σ", f"{sure.largest.low:.6g}{_range(sure.largest, 6)}"))
         rows.append(("method", _estimated(sure)))
-    if len(s.per_input) > 1:
-        lo, hi = min(s.per_input), max(s.per_input)
-        between = f"{lo:.3g} … {hi:.3g}, standard deviation {s.spread_between_inputs:.2g}"
-        rows.append(("inputs", f"scores {between}"))
-    return rows
+    several = (("inputs", report.inputs), ("seeds", report.seeds))
+    return [*rows, *((name, _scatter(among)) for name, among in several if among is not None)]
+
+
+def _scatter(among: Ensemble) -> str:
+    s = among.score
+    return (
+        f"scores {min(s.each):.3g} … {max(s.each):.3g}; score {_statistic(s)}, drift "
+        f"{_statistic(among.drift)}, spread {_statistic(among.spread)} (mean ± standard deviation "
+        f"of {len(s.each)})"
+    )
+
+
+def _statistic(of: Statistic) -> str:
+    return f"{of.mean:.3g} ± {of.deviation:.2g}"
 
 
 def _range(interval: Range | None, digits: int = 4) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isometry import codec
+from isometry.ensemble import Ensemble
 from isometry.errors import InputError, LoadError
 from isometry.score import Score
 from isometry.spectrum import Spectrum
@@ -75,6 +76,8 @@ class Prediction:
             raise InputError("a prediction needs a CDF and a density at every point of its grid")
         if not all(map(math.isfinite, (*self.grid, *self.density, *sum(self.atoms, ())))):
             raise InputError("the grid, the density and the atoms of a prediction must be finite")
+        if not all(-1e-6 < mass < 1 + 1e-6 for _, mass in self.atoms):
+            raise InputError("the mass of an atom must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class Report:
     notes: tuple[str, ...]
     provenance: Provenance
     uncertainty: Uncertainty | None = None  # of an estimated spectrum
+    inputs: Ensemble | None = None  # one by one, where there are several
+    seeds: Ensemble | None = None  # initialisations one by one, where there are several
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -139,8 +144,14 @@ class Report:
         return f"{self.verdict.reason}{score}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; `from_dict` restores an equal report."""
-        return {"schema_version": self.schema_version, **codec.encode(self)}
+        """Return plain JSON types; `from_dict` restores an equal report.
+
+        Beside the logarithms stand `singular_values` and `floor`, which it does not read.
+        """
+        found = {"schema_version": self.schema_version, **codec.encode(self)}
+        for name in ("singular_values", "floor"):
+            found["spectrum"][name] = codec.encode(getattr(self.spectrum, name))
+        return found
 
     @classmethod
     def from_dict(cls, data: object) -> Report:

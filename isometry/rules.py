@@ -6,7 +6,6 @@ import difflib
 from dataclasses import dataclass
 
 from isometry.errors import InputError
-from isometry.trust import FAILURES
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,20 @@ _RULES = (
     ),
     Rule(
         "ISO107",
-        "one output",
-        "With one output the Jacobian is a single row: one singular value, the norm of the "
-        "gradient. Isometry over one direction says little about training.",
-        "Measure the network without its last layer.",
+        "one direction",
+        "One input, one output or a layer of width one lets a single direction through: one "
+        "singular value, the norm of a gradient. Isometry over one direction says little about "
+        "training.",
+        "Measure the network on one side of its narrowest layer (--start, --stop).",
+    ),
+    Rule(
+        "ISO108",
+        "running statistics are untouched",
+        "The running mean and variance of a BatchNorm are still 0 and 1, as made: in evaluation "
+        "mode it normalises nothing. In training it takes the statistics of the batch, and the "
+        "network is another one.",
+        "Take --train-mode (train_mode=True) on a batch, which shows what training sees, or "
+        "measure after some steps of training.",
     ),
     Rule(
         "ISO201",
@@ -102,7 +111,7 @@ _RULES = (
     ),
     Rule(
         "ISO301",
-        FAILURES["ISO301"],
+        "the network is random, or changes its own state",
         "Two forward passes at the same input gave different outputs: something in forward is "
         "random or changes the network's own state, so no derivative is well defined.",
         "Switch the randomness off (dropout inside forward, noise layers, sampling).",
@@ -110,7 +119,7 @@ _RULES = (
     ),
     Rule(
         "ISO302",
-        FAILURES["ISO302"],
+        "forward and backward derivatives disagree",
         "Products with J by forward mode and with Jᵀ by reverse mode are not adjoint to each "
         "other: at least one is wrong. PyTorch does this in known cases, custom backward "
         "functions in others.",
@@ -119,16 +128,17 @@ _RULES = (
     ),
     Rule(
         "ISO303",
-        FAILURES["ISO303"],
+        "the derivative disagrees with finite differences",
         "The central difference in float64 is not what automatic differentiation says: code in "
         "forward hides dependence from it (no_grad, detach, .data, .item(), rounding, "
         "quantisation), or a backward function is wrong.",
-        "Remove it from forward, or measure the part of the network around it.",
+        "Take what hides the dependence out of forward, mend the backward function, or measure a "
+        "part of the network beside it (--start, --stop).",
         "relative error {difference:.2g}",
     ),
     Rule(
         "ISO304",
-        FAILURES["ISO304"],
+        "the precision is too low to tell",
         "The network runs in half precision only, where rounding hides an error of any size "
         "in its derivative: neither the derivative nor its singular values can be checked.",
         "Let the network run in float32: remove fixed casts to half precision from forward.",
@@ -136,7 +146,7 @@ _RULES = (
     ),
     Rule(
         "ISO305",
-        FAILURES["ISO305"],
+        "there is no derivative but by finite differences",
         "No route of automatic differentiation runs through this network: it leaves PyTorch (for "
         "NumPy, or an operator without derivative). The spectrum is of central differences, which "
         "nothing checks.",
@@ -145,7 +155,7 @@ _RULES = (
     ),
     Rule(
         "ISO306",
-        FAILURES["ISO306"],
+        "products in a block differ from products one by one",
         "A row of the Jacobian taken in a block is not the row taken by itself, and the central "
         "difference is too noisy to say which is right. An operator has a wrong rule for vmap.",
         "Measure in float64 (--dtype float64), or report the operator to its authors.",
@@ -153,10 +163,11 @@ _RULES = (
     ),
     Rule(
         "ISO307",
-        FAILURES["ISO307"],
+        "the output does not depend on the input differentiably",
         "Every product with J is zero: the output is constant around this input. All units of a "
         "layer are dead, forward detaches, rounds or quantises, or a deep network underflows.",
-        "Try another input, or measure around the part that cuts the dependence off.",
+        "Look for dead units, a constant or a step function, which make J = 0; try another input, "
+        "or measure around the part that cuts the dependence off.",
         "every product is zero",
     ),
 )

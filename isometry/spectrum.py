@@ -13,6 +13,8 @@ from isometry.errors import InputError
 
 Array = NDArray[np.float64]
 
+_LARGEST_LOG = 1e12  # beyond, float64 cannot tell the bins of a histogram apart
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -56,18 +58,22 @@ class Spectrum:
                 f"a spectrum needs as many weights as singular values, got {weights.shape} "
                 f"and {logs.shape}"
             )
-        if len(logs) and not (np.isfinite(logs).all() and weights.min() >= 0):
-            raise InputError("singular values must be positive and finite, weights not negative")
+        if len(logs) and not (np.abs(logs).max() <= _LARGEST_LOG and weights.min() >= 0):
+            raise InputError(
+                "singular values must be positive and finite, with logarithms within "
+                f"±{_LARGEST_LOG:g}, and weights not negative"
+            )
         if self.unresolved < 0 or self.dead < 0:
             raise InputError("the masses of a spectrum must not be negative")
-        if not self.log_floor < math.inf:
+        if self.log_floor != -math.inf and not abs(self.log_floor) <= _LARGEST_LOG:
             raise InputError(f"the floor must be finite, got a logarithm of {self.log_floor}")
         mass = weights.sum() + self.unresolved + self.dead
         if not abs(mass - 1) < 1e-6:
             raise InputError(f"the masses of a spectrum must add up to 1, got {mass:.9g}")
         order = np.argsort(-logs, kind="stable")
-        object.__setattr__(self, "log_sigma", logs[order])
-        object.__setattr__(self, "weights", weights[order])
+        for name, array in (("log_sigma", logs[order]), ("weights", weights[order])):
+            array.flags.writeable = False  # a frozen record's numbers are frozen too
+            object.__setattr__(self, name, array)
 
     @classmethod
     def of(
@@ -99,6 +105,10 @@ class Spectrum:
             and (self.log_floor, self.unresolved, self.dead, self.method)
             == (other.log_floor, other.unresolved, other.dead, other.method)
         )
+
+    def __hash__(self) -> int:
+        values = (tuple(self.log_sigma.tolist()), tuple(self.weights.tolist()))
+        return hash((*values, self.log_floor, self.unresolved, self.dead, self.method))
 
     @property
     def singular_values(self) -> Array:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from isometry.domain import finite, whole
 from isometry.errors import TheoryError
 from isometry.laws.factors import Diagonal, Factor, Gaussian, Isometry, Residual
+from isometry.laws.free import free_product
 from isometry.laws.law import Law
-from isometry.laws.product import free_product
 from isometry.laws.pushforward import PushforwardLaw
 from isometry.meanfield import (
     Activation,
@@ -151,7 +151,18 @@ class WideNetwork:
 
     @cached_property
     def q(self) -> Array:
-        """Variances at which the slopes of layers 1 … L are taken, shape (L,)."""
+        """Variances at which the slopes of layers 1 … L are taken, shape (L,).
+
+        All infinite where they leave float64 and the slopes have one law at every variance.
+        """
+        try:
+            return self._variances()
+        except TheoryError:
+            if self._phi.homogeneous is None:
+                raise
+            return np.full(self.depth, np.inf)
+
+    def _variances(self) -> Array:
         if self.residual is not None:
             return self._stream(*self.residual)
         if self.input_variance is not None:
@@ -199,13 +210,12 @@ class WideNetwork:
             },
             "mean_log_sigma": law.mean_log_sigma,
             "std_log_sigma": law.std_log_sigma,
-            "log_sigma_max": max(
-                [law.support[1], *(math.log(a.sigma) for a in law.atoms if a.sigma > 0)]
-            ),
+            "log_sigma_max": max([law.support[1], *(place for place, _ in law.log_atoms)]),
             "rank_fraction": 1.0 - zero,
             "m2_over_m1_squared": spread,
             "score": law.score,
             "atoms": [[atom.sigma, atom.mass] for atom in law.atoms],
+            "log_atoms": [list(place) for place in law.log_atoms],
             "grid": grid.tolist(),
             "cdf": law.cdf(grid).tolist(),
             "density": law.density(grid).tolist(),
@@ -270,8 +280,17 @@ class WideNetwork:
         """Variances of layers of one shape, few of them different."""
         if self._phi.homogeneous is not None:
             return np.ones(q.size)  # slopes have one law at every variance
-        if self._phi.slopes is not None:  # closed forms: only settled layers need be alike
-            return np.array([float(f"{variance:.9e}") for variance in q])
         if np.all(q == q[0]):
             return q
-        return representatives(self._phi, q, 1.0 if self.weights == "gaussian" else 0.0)
+        return representatives(self._phi, q, self._moments)
+
+    def _moments(self, first: float, second: float) -> tuple[float, float]:
+        """log E x and E x² / (E x)² of one square layer with E d and E d²."""
+        skip, branch = self._scales
+        branch *= self.sigma_w * math.sqrt(first)
+        unit = max(abs(skip), abs(branch))  # whose fourth power may not be a number
+        skip, branch = (skip / unit) ** 2, (branch / unit) ** 2
+        spread = second / first**2 + (1.0 if self.weights == "gaussian" else 0.0)
+        total = skip + branch
+        ratio = (skip**2 + 4.0 * skip * branch + branch**2 * spread) / total**2
+        return 2.0 * math.log(unit) + math.log(total), ratio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 
 import numpy as np
@@ -74,6 +75,97 @@ def test_several_samples_are_pooled_and_compared():
     assert r.score.value == pytest.approx(np.mean(r.score.per_input))
     assert len(r.spectrum.singular_values) == 24
     assert r.spectrum.resolved == pytest.approx(1)
+
+
+def test_the_spectra_of_several_inputs_are_kept_one_by_one():
+    net = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    x = 3 * torch.randn(4, 6)
+    r = isometry.analyze(net, x, samples=4)
+    singles = [isometry.analyze(net, x[i : i + 1]) for i in range(4)]
+    assert r.inputs.spectra == tuple(s.spectrum for s in singles)
+    assert r.inputs.score.each == r.score.per_input
+    assert r.inputs.score.deviation == r.score.spread_between_inputs > 0
+    for name in ("drift", "spread"):
+        each = [getattr(s.score, name) for s in singles]
+        found = getattr(r.inputs, name)
+        assert found.each == pytest.approx(each)
+        assert found.mean == pytest.approx(np.mean(each))
+        assert found.deviation == pytest.approx(np.std(each, ddof=1))
+    assert (singles[0].inputs, singles[0].seeds, r.seeds) == (None, None, None)
+
+
+# ------------------------------------------------------------------ initialisations
+
+
+def built(width=6):
+    return nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+
+
+def of_seed(seed):
+    torch.manual_seed(seed)
+    return built()
+
+
+@pytest.mark.parametrize("method", ["exact", "quadrature", "product"])
+def test_initialisations_are_measured_at_the_same_inputs_and_pooled(method):
+    x = torch.randn(3, 6)
+    options = {"samples": 3, "method": method}
+    r = isometry.analyze(built, x, seeds=4, seed=5, **options)
+    singles = [isometry.analyze(of_seed(5 + i), x, seed=5, **options) for i in range(4)]
+    assert r.seeds.score.each == pytest.approx([s.score.value for s in singles])
+    assert r.seeds.drift.each == pytest.approx([s.score.drift for s in singles])
+    assert r.seeds.spread.each == pytest.approx([s.score.spread for s in singles])
+    assert r.seeds.score.deviation == pytest.approx(np.std(r.seeds.score.each, ddof=1))
+    assert r.score.value == pytest.approx(r.seeds.score.mean)
+    # The other margin: every input, of all networks.
+    by_input = np.mean([s.score.per_input for s in singles], axis=0)
+    assert r.score.per_input == r.inputs.score.each == pytest.approx(by_input)
+    assert (r.input.samples, len(r.seeds.spectra), len(r.inputs.spectra)) == (3, 4, 3)
+    assert "4 networks, of seeds 5 to 8, were measured at the same inputs" in " ".join(r.notes)
+    text = str(r)
+    assert re.search(r"^inputs +scores .*of 3\)$", text, re.M | re.S)
+    assert re.search(r"^seeds +scores .*of 4\)$", text, re.M | re.S)
+    assert isometry.Report.from_json(r.to_json()) == r
+
+
+def test_one_seed_is_one_network_and_the_generators_are_left_as_they_were():
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    r = isometry.analyze(built, seeds=1, seed=3)
+    assert r.spectrum == isometry.spectrum(built, seeds=1, seed=3)
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    assert r.spectrum == isometry.analyze(of_seed(3), seed=3).spectrum
+    assert r.seeds is None
+    assert isometry.check(built, seeds=2, min_score=0.0).seeds is not None
+
+
+def test_networks_that_are_all_alike_are_said_to_be():
+    r = isometry.analyze(lambda: of_seed(0), seeds=3)
+    assert r.seeds.score.deviation == pytest.approx(0, abs=1e-15)
+    assert any("all of them are alike: the factory draws nothing" in n for n in r.notes)
+    assert not any("alike" in n for n in isometry.analyze(built, seeds=3).notes)
+
+
+def failing():
+    raise ValueError("no such\ndepth")
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "words"),
+    [
+        (nn.Linear(3, 3), {}, "cannot with a Linear: give the function that builds it"),
+        (3, {}, "cannot with a int: give the function"),
+        (lambda: 3, {}, "the factory gave int, expected a torch.nn.Module"),
+        (failing, {}, "the factory raised ValueError: no such$"),
+        (built, {"seeds": 0}, "seeds must be at least 1, got 0"),
+        (built, {"seeds": 1.5}, "seeds must be a whole number, got 1.5"),
+        (built, {"checkpoint": object()}, "a checkpoint is of one network: leave it out"),
+    ],
+)
+def test_what_cannot_be_built_anew_is_refused(factory, options, words):
+    with pytest.raises(InputError, match=words):
+        isometry.analyze(factory, torch.ones(1, 6), **{"seeds": 2, **options})
 
 
 def test_gaussian_samples_are_fixed_by_the_seed():

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from isometry import InputError, Spectrum, anatomy, rules
 from isometry.diagnosis import FAIL_BELOW, PASS_FROM, SHALLOW, Evidence, diagnose
 from isometry.report import InputInfo, JacobianInfo
 from isometry.score import score
-from isometry.trust import FAILURES, SelfCheck
+from isometry.trust import SelfCheck
 
+FAILURES = [r.code for r in rules.all_rules() if r.evidence]
 HEALTHY = SelfCheck(True, 0.0, 0.0, 0.0, False, ())
 
 
@@ -320,6 +322,47 @@ def test_inputs_that_disagree_are_reported():
 def test_one_output_is_reported():
     assert "ISO107" in codes(evidence([1.0], rank=1))
     assert "ISO107" in [f.code for f in isometry.analyze(nn.Linear(5, 1)).findings]
+
+
+@pytest.mark.parametrize(
+    ("widths", "words"),
+    [((5, 1), "one output"), ((1, 5), "one input"), ((5, 1, 5), "one unit in a layer")],
+)
+def test_what_leaves_one_direction_is_named(widths, words):
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+    (found,) = (f for f in isometry.analyze(nn.Sequential(*layers)).findings if f.code == "ISO107")
+    assert f"{words} (r = 1)" in found.message
+    assert "--start, --stop" in found.fix
+
+
+def fresh(depth=12):
+    torch.manual_seed(0)
+    blocks = [(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU()) for _ in range(depth)]
+    return nn.Sequential(*[layer for block in blocks for layer in block])
+
+
+def test_untouched_running_statistics_are_said_and_not_blamed_on_the_network():
+    net, batch = fresh(), torch.randn(32, 16)
+    report = isometry.analyze(net, batch)
+    assert report.verdict.status == "FAIL"
+    assert " in evaluation mode, where running statistics are untouched" in report.verdict.reason
+    (found,) = (f for f in report.findings if f.code == "ISO108")
+    assert found.severity == "warning"
+    assert report.findings[0].fix == found.fix == rules.rule("ISO108").remedy
+    assert "--train-mode" in found.fix
+
+    in_training = isometry.analyze(net, batch, train_mode=True)
+    net.train()(batch)
+    touched = isometry.analyze(net, batch)
+    for other in (in_training, touched):
+        assert "ISO108" not in [f.code for f in other.findings]
+        assert "untouched" not in other.verdict.reason
+
+
+def test_normalisation_without_running_statistics_is_never_untouched():
+    for layer in (nn.BatchNorm1d(4, track_running_stats=False), nn.InstanceNorm1d(4)):
+        assert not anatomy.read(nn.Sequential(layer)).untouched
+    assert anatomy.read(nn.Sequential(nn.InstanceNorm1d(4, track_running_stats=True))).untouched
 
 
 def test_a_kink_is_a_note():

@@ -251,3 +251,18 @@ def test_a_name_with_dollars_is_no_formula(reports):
     ax = figure.spectrum(odd)
     ax.figure.draw_without_rendering()
     assert "frac" in ax.get_title(loc="left")
+
+
+@pytest.mark.parametrize("name", ["model.pt", "a" * 60 + ".pt", "W" * 300 + ".pt"])
+@pytest.mark.parametrize("status", ["PASS", "WITHHELD"])
+def test_no_name_runs_into_the_verdict(name, status, reports):
+    report = reports["linear"]
+    model, verdict = replace(report.model, name=name), replace(report.verdict, status=status)
+    ax = figure.spectrum(replace(report, model=model, verdict=verdict))
+    ax.figure.draw_without_rendering()
+    assert ax.title.get_window_extent().width == 0  # the one in the middle
+    assert ax._left_title.get_window_extent().x1 < ax._right_title.get_window_extent().x0
+    shown = ax.get_title(loc="left").partition(":")[0]
+    assert shown.endswith(".pt")
+    assert shown == name or ("…" in shown and shown[0] == name[0])
+    assert (shown == name) == (name == "model.pt")

@@ -90,6 +90,15 @@ def test_shapes_of_token_ids_are_looked_at_too(shape, words):
     assert isometry.analyze(net, shape=(3,)).input.shape == (1, 3, 4)
 
 
+def test_a_first_layer_without_inputs_is_named():
+    net = nn.Linear(2, 4)
+    net.in_features = 0
+    with pytest.raises(
+        InputError, match=r"takes inputs of shape \(0,\), which hold nothing: build"
+    ):
+        isometry.analyze(net)
+
+
 def test_an_input_and_a_shape_at_once_are_refused():
     with pytest.raises(InputError, match="an input or a shape, not both"):
         isometry.analyze(nn.Linear(3, 3), torch.ones(1, 3), shape=(3,))

@@ -53,27 +53,78 @@ def test_smooth_networks_are_mended_to_near_isometry(name, chain, data_model, di
     assert isometry.analyze(model, digit).score.value > 0.85
 
 
-@pytest.mark.parametrize("gain", [0.7, 1.5])
-def test_a_residual_network_without_a_recipe_gets_its_weights_rescaled(gain):
-    class Skipping(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.ModuleList(nn.Linear(16, 16, bias=False) for _ in range(12))
-            for layer in self.layers:
-                nn.init.orthogonal_(layer.weight, gain=gain)
-
-        def forward(self, x):
-            for layer in self.layers:
-                x = layer(x)
-            return x
-
+@pytest.mark.parametrize("gain", [0.7, 2.5])
+def test_a_chain_without_a_recipe_gets_its_weights_rescaled_to_a_gain_of_one(gain):
     torch.manual_seed(0)
-    model = Skipping()
-    before = isometry.analyze(model)
+    layers = [nn.Conv2d(4, 4, 3, padding=1, bias=False) for _ in range(12)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=gain / 6)
+    model = nn.Sequential(*[m for layer in layers for m in (layer, nn.LeakyReLU(0.1))])
+    x = torch.randn(1, 4, 5, 5)
+    before = isometry.analyze(model, x)
     assert before.verdict.status in ("FAIL", "WARN")
-    assert "mul_" in before.findings[0].fix
     mend(model, before)
-    assert isometry.analyze(model).score.value == pytest.approx(1, abs=1e-3)
+    assert isometry.analyze(model, x).score.gain == pytest.approx(1, rel=1e-4)
+
+
+class Shared(nn.Module):
+    """One layer, twenty times: its gain is not that of one weight layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+        nn.init.orthogonal_(self.layer.weight, gain=0.5)
+
+    def forward(self, x):
+        for _ in range(20):
+            x = torch.tanh(self.layer(x))
+        return x
+
+
+SILU = nn.Sequential(*[m for _ in range(30) for m in (nn.Linear(16, 16), nn.SiLU())])
+# Fresh batch normalisation is linear in evaluation mode and forgets the scale in training.
+NORMALISED = nn.Sequential(*[m for _ in range(9) for m in (nn.Linear(16, 16), nn.BatchNorm1d(16))])
+
+
+@pytest.mark.parametrize("model", [Shared(), SILU, NORMALISED], ids=["shared", "SiLU", "norm"])
+def test_no_scale_is_given_where_the_gain_does_not_follow_it(model):
+    report = isometry.analyze(model, torch.ones(1, 16))
+    assert report.verdict.status == "FAIL"
+    assert not any("model" in f.fix and "mul_" in f.fix for f in report.findings)
+
+
+def test_a_weight_that_acts_twice_is_not_rescaled():
+    layer = nn.Linear(4, 4)
+    assert anatomy.read(nn.Sequential(layer, nn.ReLU())).rescalable
+    assert not anatomy.read(nn.Sequential(layer, nn.ReLU(), layer)).rescalable
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [{"start": "10", "stop": "14"}, {"at": ":,:8"}, {"wrt": "input"}, {"train_mode": True}],
+    ids=["between layers", "at positions", "by an argument", "in training"],
+)
+def test_a_part_of_a_network_gets_no_code_for_all_of_it(selection):
+    layers = [nn.Linear(16, 16, bias=False) for _ in range(24)]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, gain=0.5)
+    model = nn.Sequential(*layers)
+    x = torch.ones(1, 16)
+    whole = isometry.analyze(model, x)
+    assert "2 per weight layer" in whole.findings[0].message
+    assert "torch.nn.init" in whole.findings[0].fix
+    part = isometry.analyze(model, x, **selection)
+    first = part.findings[0]
+    assert (part.verdict.status, first.code) == ("FAIL", "ISO101")
+    assert "per weight layer" not in first.message
+    assert "torch" not in first.fix
+    assert "shallow" not in part.verdict.reason
+
+
+def test_a_softmax_is_not_told_to_raise_its_weights():
+    report = isometry.analyze(nn.Sequential(nn.Linear(16, 8), nn.Softmax(-1)), torch.ones(1, 16))
+    assert report.findings[0].code == "ISO101"
+    assert report.findings[0].fix.startswith("a softmax shrinks signals whatever the weights")
 
 
 @pytest.mark.parametrize("q", [0.001, 0.02, 0.5])
@@ -148,7 +199,7 @@ def test_the_recipe_is_not_prescribed_to_a_network_that_has_it():
 
 
 def test_rescaling_shares_the_gain_between_the_layers():
-    two = anatomy.read(nn.Sequential(nn.Linear(3, 3), nn.Conv1d(3, 3, 1), nn.GELU()))
+    two = anatomy.read(nn.Sequential(nn.Linear(3, 3), nn.Conv1d(3, 3, 1), nn.ReLU()))
     assert remedy.rescale(two, math.log(16)) == (
         "[m.weight.data.mul_(0.25) for m in model.modules() "
         "if isinstance(m, (torch.nn.Linear, torch.nn.Conv1d,))]  # a first step: measure again"
@@ -161,7 +212,7 @@ def test_there_is_no_recipe_where_a_layer_widens():
 
 
 def test_parametrised_weights_are_not_rescaled():
-    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.GELU())
+    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.ReLU())
     assert remedy.rescale(anatomy.read(net), math.log(1e-3)) is None
 
 
@@ -169,14 +220,14 @@ def test_subclasses_are_named_by_the_class_that_the_snippet_can_find():
     class Mine(nn.Linear):
         pass
 
-    code = remedy.rescale(anatomy.read(nn.Sequential(Mine(4, 4), nn.GELU())), math.log(4))
+    code = remedy.rescale(anatomy.read(nn.Sequential(Mine(4, 4), nn.ReLU())), math.log(4))
     assert "torch.nn.Linear" in code
     assert "Mine" not in code
 
 
 @pytest.mark.parametrize("log_gain", [-745.0, 709.0, -3466.0, 5000.0])
 def test_no_sane_factor_mends_an_absurd_gain(log_gain):
-    net = nn.Sequential(nn.Linear(4, 4), nn.GELU())
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     assert remedy.rescale(anatomy.read(net), log_gain) is None
 
 

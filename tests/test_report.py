@@ -8,12 +8,13 @@ import math
 from dataclasses import FrozenInstanceError, replace
 from decimal import Decimal
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import isometry
-from isometry import LoadError, Report, figure, render
+from isometry import LoadError, Report, Spectrum, figure, render
 from isometry.report import Verdict, percent, power
 
 
@@ -37,11 +38,11 @@ KINDS = ["relu", "linear", "chaotic", "function", "unchecked", "estimated", "van
 # The keys that the documentation promises, and that scripts rely on.
 KEYS = {
     "": "schema_version model input jacobian spectrum score theory verdict findings notes "
-    "provenance uncertainty",
+    "provenance uncertainty inputs seeds",
     "model": "name kind parameters weight_layers activations sha256",
     "input": "source shape samples rms",
     "jacobian": "shape rank dtype device self_check",
-    "spectrum": "method log_sigma weights log_floor unresolved dead",
+    "spectrum": "method log_sigma weights log_floor unresolved dead singular_values floor",
     "score": "value dead drift spread gain condition quantiles per_input log_gain log_condition "
     "log_quantiles",
     "verdict": "status reason",
@@ -50,6 +51,7 @@ KEYS = {
     "findings": "code severity message where fix",
     "uncertainty": "confidence probes steps products score drift spread gain largest resolution "
     "grid cdf_low cdf_high complete",
+    "inputs": "score drift spread spectra",
     "self_check": "repeatable adjoint_error dense_error difference_error kink failures loop_error",
 }
 
@@ -81,6 +83,24 @@ def test_the_keys_are_the_promised_ones(kind, reports):
     assert next(iter(data)) == "schema_version"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_singular_values_stand_beside_their_logarithms_and_are_not_read(kind, reports):
+    report = reports[kind]
+    data = report.to_dict()
+    found = data["spectrum"]
+    values = [math.exp(v) for v in found["log_sigma"]]
+    assert found["singular_values"] == pytest.approx(values, rel=1e-12, abs=0)
+    assert found["floor"] == pytest.approx(math.exp(float(found["log_floor"])), rel=1e-12, abs=0)
+    assert (found["floor"] == 0) == (found["log_floor"] == "-inf")
+    if kind == "vanishing":
+        assert 0 in found["singular_values"]  # where float64 does not hold it
+    for name in ("singular_values", "floor"):
+        found[name] = "of no account"
+    assert Report.from_dict(data) == report
+    exploding = replace(report, spectrum=Spectrum(np.array([2000.0]), np.array([1.0])))
+    assert json.loads(exploding.to_json())["spectrum"]["singular_values"] == ["inf"]
+
+
 def test_every_promised_key_is_documented(root):
     text = (root / "docs" / "report.md").read_text(encoding="utf-8")
     for keys in KEYS.values():
@@ -107,6 +127,16 @@ def test_letters_beyond_ascii_stay_readable(reports):
 def test_a_report_is_frozen(reports):
     with pytest.raises(FrozenInstanceError):
         reports["relu"].notes = ()
+    for name in ("log_sigma", "weights"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(reports["relu"].spectrum, name)[:] = 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_reports_have_equal_hashes(kind, reports):
+    again = Report.from_json(reports[kind].to_json())
+    assert hash(again) == hash(reports[kind])
+    assert hash(replace(again, notes=("another",))) != hash(again)
 
 
 @pytest.mark.parametrize("samples", [1, 3])

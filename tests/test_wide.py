@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isometry.errors import TheoryError
-from isometry.meanfield import critical_point
+from isometry.meanfield import NAMES, critical_point, slope_moment
 from isometry.wide import WideNetwork
 
 TANH = {"sigma_w": 1.299220967, "sigma_b": 0.195041537}  # critical, q* = 1/2
@@ -116,12 +116,12 @@ def test_layers_that_share_variances_have_the_law_of_layers_that_do_not(
     shared = network().law
     x = shared.grid(30)
     found = shared.cdf(x)
-    monkeypatch.setattr("isometry.wide.representatives", lambda act, q, more: q)
+    monkeypatch.setattr("isometry.wide.representatives", lambda act, q, moments: q)
     exact = network().law
     assert np.max(np.abs(found - exact.cdf(x))) < 1e-6
     assert shared.score == pytest.approx(exact.score, abs=1e-6)
     assert shared.std_log_sigma == pytest.approx(exact.std_log_sigma, rel=1e-5)
-    monkeypatch.setattr("isometry.wide.representatives", lambda act, q, more: q * 0 + q.mean())
+    monkeypatch.setattr("isometry.wide.representatives", lambda act, q, moments: q * 0 + q.mean())
     assert np.max(np.abs(found - network().law.cdf(x))) > 1e-5
 
 
@@ -137,6 +137,79 @@ def test_many_different_layers_have_few_factors(name, weights, scales):
     network = WideNetwork(name, weights, 100, **scales)
     assert len(set(network.q.tolist())) == 100
     assert len({factor for factor, _ in network._factors()}) < 50
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("residual", [None, (1.0, 0.1)])
+def test_two_moments_are_those_of_each_layer_by_itself(name, weights, residual):
+    network = WideNetwork(name, weights, 60, 1.3, 0.1, input_variance=0.02, residual=residual)
+    skip, branch = residual or (0.0, 1.0)
+    one, two = (
+        np.array([slope_moment(name, q, k) for q in network.q]) * (branch * 1.3) ** (2 * k)
+        for k in (1, 2)
+    )
+    own = skip**2 + one  # E x of each layer, and E x²
+    square = skip**4 + 4 * skip**2 * one + two + (one**2 if weights == "gaussian" else 0.0)
+    first, second = network.law.moments(2)
+    assert first == pytest.approx(np.prod(own), rel=1e-9)
+    spread = np.sum(square / own**2 - 1.0)
+    assert second / first**2 == pytest.approx(1.0 + spread, rel=1e-9)
+
+
+REFUSED_ONCE = [
+    ("gelu", "orthogonal", 1000, 1.7179528584321175, 0.04594944375855634),
+    ("hardswish", "orthogonal", 10_000, 1.4177, 0.12816),
+    ("hardswish", "orthogonal", 1000, 1.5571, 0.11397),
+    ("sin", "orthogonal", 1000, 1.00834, 0.025341),
+    ("gelu", "orthogonal", 10_000, 1.03, 0.0),
+    ("gelu_tanh", "orthogonal", 1, 0.95, 0.12, 129.0),
+    ("gelu_tanh", "orthogonal", 10_000, 1.399315459993, 0.0295928395645, 0.003871711798512),
+    ("leaky_relu", "orthogonal", 1, 1.13, 0.08),
+]
+
+
+def random_chain(seed):
+    """Arguments of a network: any activation, depth and scales, also far from critical."""
+    rng = np.random.default_rng(seed)
+    name, weights = rng.choice(NAMES), rng.choice(["gaussian", "orthogonal"])
+    depth = int(rng.choice([1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000]))
+    sigma_w = np.exp(rng.uniform(np.log(0.5), np.log(3.0)))
+    sigma_b = rng.choice([0.0, rng.uniform(0.0, 0.2), rng.uniform(0.0, 2.0)])
+    variance = None if rng.random() < 0.6 else float(10.0 ** rng.uniform(-2.0, 1.0))
+    return str(name), str(weights), depth, float(sigma_w), float(sigma_b), variance
+
+
+@pytest.mark.parametrize("arguments", [*REFUSED_ONCE, *map(random_chain, range(30))])
+def test_every_chain_that_has_a_variance_has_a_law(arguments):
+    network = WideNetwork(*arguments)
+    try:
+        assert np.all(network.q >= 0.0)
+    except TheoryError as refused:
+        assert "variance" in str(refused)  # noqa: PT017
+        return
+    law = network.law
+    low, high = law.support
+    s = law.grid(15)
+    cdf = law.cdf(s)
+    assert low <= high
+    assert np.all(np.diff(cdf) >= -1e-10)
+    assert np.all((cdf >= 0) & (cdf <= 1))
+    # where there is a continuous part, the grid shows it
+    assert not s.size or cdf[-1] - cdf[0] > 0.5 * (1.0 - sum(atom.mass for atom in law.atoms))
+    assert 0.0 <= law.score <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("weights", "depth", "sigma_w", "log_sigma"),
+    [("orthogonal", 2000, 1.9, 2000 * np.log(1.9)), ("gaussian", 2000, 9.0, None)],
+)
+@pytest.mark.parametrize("variance", [None, 1.0])
+def test_a_law_beyond_float64_is_told_in_logarithms(weights, depth, sigma_w, log_sigma, variance):
+    found = WideNetwork("linear", weights, depth, sigma_w, 0.0, variance).to_dict(points=20)
+    assert found["log_sigma_max"] > 1200
+    assert np.isfinite([found["mean_log_sigma"], found["std_log_sigma"], found["score"]]).all()
+    assert found["log_atoms"] == ([[pytest.approx(log_sigma), 1.0]] if log_sigma else [])
 
 
 def test_the_record_is_plain_and_complete():

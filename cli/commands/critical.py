@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..options import activation
 from ..output import check_target, write_record
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _USUAL_SIGMA_B = 0.05  # of a critical point that nobody chose
     short_help="Find the weights at which gradients neither vanish nor explode.",
     epilog="Example:  isometry critical --activation tanh --sigma-b 0.05",
 )
-@click.option("--activation", required=True, metavar="NAME", help="tanh, relu, gelu, …")
+@activation
 @click.option("--sigma-b", type=float, help="Standard deviation of biases.")
 @click.option("--q-star", type=float, help="Variance of the pre-activations.")
 @click.option("--json", "json_path", metavar="PATH|-", help="Write it as JSON; - prints it.")

@@ -6,7 +6,7 @@ import math
 
 import click
 
-from ..options import Pair
+from ..options import Pair, activation
 from ..output import check_targets, picture, write_record
 
 
@@ -15,7 +15,7 @@ from ..output import check_targets, picture, write_record
     short_help="Draw the phase diagram of an activation.",
     epilog="Example:  isometry phase --activation tanh --figure phase.png",
 )
-@click.option("--activation", required=True, metavar="NAME", help="tanh, relu, gelu, …")
+@activation
 @click.option("--sigma-w", type=Pair(), default=(0.5, 3.0), show_default="0.5,3", metavar="FROM,TO")
 @click.option("--sigma-b", type=Pair(), default=(0.0, 0.5), show_default="0,0.5", metavar="FROM,TO")
 @click.option(

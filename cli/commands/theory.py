@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import Pair, Shape
+from ..options import Pair, Shape, activation
 from ..output import check_targets, picture, write_record
 from .critical import found_point
 
@@ -25,7 +25,7 @@ _CORRELATED = (
     short_help="Predict the spectrum of an infinitely wide network.",
     epilog="Example:  isometry theory --activation tanh --weights orthogonal --depth 50",
 )
-@click.option("--activation", required=True, metavar="NAME", help="tanh, relu, gelu, …")
+@activation
 @click.option(
     "--weights",
     type=click.Choice(["gaussian", "orthogonal"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FLOOR = "#BAB0AC"
+_LONGEST_HALF = 40  # characters of a name in the title
 _HANDLE = 5.0  # points; the legend's text has 8
 _NARROWEST_VIEW = 1.0  # in log σ: what is equal to a few per cent should look equal
 
@@ -126,19 +128,28 @@ def _limits(report: Report, edges: np.ndarray[Any, Any]) -> tuple[float, float]:
 def _annotate(ax: Axes, report: Report) -> None:
     ax.set_xlabel("log σ  (natural)")
     ax.set_ylabel("mass per unit log σ")
-    score = report.score
-    title = f"{report.model.name}: score {score.value:.3g}, {percent(score.dead)} dead"
-    ax.set_title(title, fontsize=10, loc="left", parse_math=False)  # a file's name may hold $
-    ax.set_title(
-        report.verdict.status,
-        fontsize=10,
-        loc="right",
-        color=COLOURS[report.verdict.status],
-        fontweight="bold",
-    )
+    _entitle(ax, report)
     ax.spines[["top", "right"]].set_visible(False)
     legend(ax)
     _slim_handles(ax)
+
+
+def _entitle(ax: Axes, report: Report) -> None:
+    """Write name, score and verdict; of a long name as much as does not run into the verdict."""
+    name, score, status = report.model.name, report.score, report.verdict.status
+    rest = f": score {score.value:.3g}, {percent(score.dead)} dead"
+    verdict = ax.set_title(
+        status, fontsize=10, loc="right", color=COLOURS[status], fontweight="bold"
+    )
+    room = ax.bbox.width - verdict.get_window_extent().width
+    # A file's name may hold $, and signs that the font lacks.
+    title = ax.set_title(name + rest, fontsize=10, loc="left", parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for kept in range(min(len(name) // 2, _LONGEST_HALF), 0, -1):
+            if title.get_window_extent().width < room:
+                break
+            title.set_text(f"{name[:kept]}…{name[-kept:]}{rest}")
 
 
 def _slim_handles(ax: Axes) -> None:

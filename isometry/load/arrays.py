@@ -126,7 +126,7 @@ def _choose(
             )
         return usual[0]
     if not keys:
-        raise LoadError(f"{name} holds no array")
+        raise LoadError(f"{name} holds no array; save the input, as np.save(path, x) does")
     # Shapes help to choose, and cost a read each where the array must be opened for it.
     known = [f"{show(k)} {_shape(shape, k)}" for k in keys[:8]] + keys[8:]
     why = f"has no '{show(key)}'" if key is not None else f"holds {len(keys)} arrays"

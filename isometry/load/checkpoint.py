@@ -24,6 +24,7 @@ from isometry.load.weights import (
 )
 from isometry.load.wording import amount, listing, show
 
+_SAVE = "save the model itself or its state_dict(), as torch.save(model.state_dict(), path) does"
 _MAX_PICKLE = 64 << 20
 _WRAPPERS = (
     "torch.nn.parallel.data_parallel.DataParallel",
@@ -78,12 +79,7 @@ class Checkpoint:
             raise RefusedError(
                 f"refused: {self.name} holds an object of {show(self.root.name)}, no torch module"
             )
-        if type(self.root) is Table:
-            raise LoadError(
-                f"{self.name} holds a dict without weights that are known by name; "
-                f"its keys: {listing(k for k in self.root if type(k) in (str, int))}"
-            )
-        raise LoadError(f"{self.name} holds a {type(self.root).__name__}, no model")
+        raise LoadError(f"{self.name} holds {_described(self.root)}; {_SAVE}")
 
     def module(self) -> tuple[str, nn.Module, tuple[str, ...]]:
         """Return the kind, the module rebuilt, and the names of its classes."""
@@ -118,7 +114,10 @@ class Checkpoint:
             return self.root
         if type(self.root) is Table:
             return {k: v for k, v in self.root.items() if type(k) is str and is_tensor(v)}
-        raise LoadError(f"{self.name} holds no tensor and no dict of tensors")
+        raise LoadError(
+            f"{self.name} holds no tensor and no dict of tensors; save the input as "
+            "torch.save(x, path) does"
+        )
 
 
 def is_module(value: object) -> bool:
@@ -130,6 +129,20 @@ def is_module(value: object) -> bool:
         and type(value.state.get("_modules")) is Table
         and type(value.state.get("_parameters")) is Table
     )
+
+
+def _described(root: object) -> str:
+    """Say what a file holds in place of a model."""
+    if root is None:
+        return "None, no model"
+    if type(root) is not Table:
+        kind = type(root).__name__
+        return f"{'an' if kind == 'int' else 'a'} {kind}, no model"
+    keys = [k for k in root if type(k) in (str, int)]
+    if "param_groups" in keys:
+        return "the state of an optimizer, no weights"
+    named = f"its keys: {listing(keys)}" if keys else "it is empty"
+    return f"a dict without weights that are known by name ({named})"
 
 
 def _unwrapped(made: Any) -> Any:

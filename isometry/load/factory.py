@@ -7,7 +7,6 @@ import difflib
 import importlib
 import json
 import os
-import random
 import sys
 import sysconfig
 import threading
@@ -16,15 +15,15 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from isometry.errors import InputError, LoadError
+from isometry.generators import seeded
 from isometry.load.shorthand import build_named, is_shorthand
 from isometry.load.weights import check_has_values
 from isometry.load.wording import listing, show
 
+_FACTORY = "a function that returns the model"
 _path_lock = threading.RLock()
 
 
@@ -66,8 +65,7 @@ def build_model(
     if not isinstance(built, nn.Module):
         kind = f"{type(built).__module__}.{type(built).__qualname__}"
         raise LoadError(
-            f"{show(reference)} gave {show(kind)}, not a torch.nn.Module; "
-            "name a function that returns the model"
+            f"{show(reference)} gave {show(kind)}, not a torch.nn.Module; name {_FACTORY}"
         )
     check_has_values(built, show(reference))
     return built
@@ -86,26 +84,6 @@ def working_directory_first() -> Iterator[None]:
         finally:
             with contextlib.suppress(ValueError):
                 sys.path.remove(here)
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Let every global generator draw from a seed, and put each back where it was."""
-    numpy: Any = np.random
-    cuda: Any = torch.cuda
-    python, legacy, in_use = random.getstate(), numpy.get_bit_generator(), cuda.is_initialized()
-    with torch.random.fork_rng(devices=range(cuda.device_count()) if in_use else ()):
-        try:
-            numpy.set_bit_generator(np.random.MT19937())  # set aside whole, of whatever kind
-            numpy.seed(seed % 2**32)
-            random.seed(seed)
-            torch.manual_seed(seed)
-            yield
-        finally:
-            numpy.set_bit_generator(legacy)
-            random.setstate(python)
-            if not in_use:
-                cuda.seed_all()  # a first use later must not draw what was drawn here
 
 
 def _with_arguments(reference: str, kwargs: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
@@ -158,10 +136,10 @@ def _attribute(module: ModuleType, names: list[str], reference: str) -> Any:
             target = getattr(target, name)
         except AttributeError as error:
             near = difflib.get_close_matches(name, dir(target), n=3)
-            hint = f"; near it: {listing(near)}" if near else ""
+            hint = f"near it: {listing(near)}" if near else f"name {_FACTORY}"
             raise LoadError(
                 f"{show(reference)}: {show(getattr(target, '__name__', target))} has no "
-                f"{name!r}{hint}"
+                f"{name!r}; {hint}"
             ) from error
         except (Exception, SystemExit) as error:  # a property or __getattr__ of the user's
             raise LoadError(f"{show(reference)}: {name} failed: {_said(error)}") from error
@@ -176,7 +154,7 @@ def _call(target: Any, options: dict[str, Any], reference: str) -> Any:
     if not callable(target):
         raise LoadError(
             f"{show(reference)} is {show(type(target).__name__)}, neither a model nor callable; "
-            "name a function that returns the model"
+            f"name {_FACTORY}"
         )
     try:
         return target(**options)
@@ -184,8 +162,7 @@ def _call(target: Any, options: dict[str, Any], reference: str) -> Any:
         if isinstance(target, type) and isinstance(error, TypeError) and "__init__()" in str(error):
             raise LoadError(
                 f"{show(reference)} is a class, and calling it failed: {_said(error)}; "
-                "pass its arguments as --kwargs (kwargs=...), or name a function that returns the "
-                "model"
+                f"pass its arguments as --kwargs (kwargs=...), or name {_FACTORY}"
             ) from error
         raise LoadError(
             f"{show(reference)} failed: {_said(error)}; mend it there, or give other arguments as "

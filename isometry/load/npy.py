@@ -25,6 +25,7 @@ _HEADER = re.compile(
 _ENTRY = re.compile(r"'(\w+)'\s*:\s*('[^']*'|\w+|\([\d, L]*\))", re.ASCII)
 _DTYPE = re.compile(r"'([<>|=]?)([biufcOSUVmM])(\d{0,3})(?:\[\w+\])?'", re.ASCII)
 _MAX_DIMS = 32
+_AGAIN = "fetch it again, or save it as np.save(path, array) does"
 
 
 def read_npy(source: Source) -> np.ndarray:
@@ -76,7 +77,7 @@ def parse_npy(data: bytearray, name: str) -> np.ndarray:
     if claimed != len(data) - start:
         raise LoadError(
             f"{name} is damaged: its shape {show(shape)} takes {amount(claimed)}, and it has "
-            f"{amount(len(data) - start)}"
+            f"{amount(len(data) - start)}; {_AGAIN}"
         )
     try:
         flat = np.frombuffer(data, dtype=dtype, offset=start, count=math.prod(shape))
@@ -90,7 +91,9 @@ def _header(data: bytearray, name: str) -> tuple[tuple[int, ...], bool, np.dtype
     wide = 4 if data[6:7] >= b"\x02" else 2  # bytes of the header's length
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
     if data[:6] != b"\x93NUMPY" or start > min(len(data), MAX_HEADER):
-        raise LoadError(f"{name} is damaged: it has no header of a NumPy array")
+        raise LoadError(
+            f"{name} is damaged: it has no header of a NumPy array, or half of one; {_AGAIN}"
+        )
     text = data[8 + wide : start].decode("latin-1")
     whole = _HEADER.fullmatch(text)
     entries = dict(_ENTRY.findall(whole[1])) if whole else {}
@@ -100,7 +103,7 @@ def _header(data: bytearray, name: str) -> tuple[tuple[int, ...], bool, np.dtype
                 f"{name} has elements of several fields, expected plain numbers; save one field, "
                 "as array['name']"
             )
-        raise LoadError(f"{name} is damaged: its header makes no sense")
+        raise LoadError(f"{name} is damaged: its header makes no sense; {_AGAIN}")
     return (
         _shape(entries["shape"], name),
         entries["fortran_order"] == "True",
@@ -114,7 +117,7 @@ def _shape(text: str, name: str) -> tuple[int, ...]:
     parts = parts[:-1] if parts[-1] == "" else parts
     plain = all(part.isdigit() and len(part) < 19 for part in parts)
     if not text.startswith("(") or not plain or len(parts) > _MAX_DIMS:
-        raise LoadError(f"{name} has a shape that makes no sense")
+        raise LoadError(f"{name} has a shape that makes no sense; {_AGAIN}")
     return tuple(int(part) for part in parts)
 
 

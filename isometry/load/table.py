@@ -26,8 +26,8 @@ def read_table(source: Source) -> np.ndarray:
     """Return the numbers of a text file, one row per line, as float64 (rows, columns).
 
     Columns are parted by tabs in a .tsv file, by commas or semicolons where a line has
-    them, and by blanks otherwise. The first line may name the columns; empty lines and
-    lines that start with # are passed over.
+    them, and by blanks otherwise. The first line may name the columns, by words alone;
+    empty lines and lines that start with # are passed over.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read_table(source: Source) -> np.ndarray:
         cells = _cells(line, source.path.suffix.lower())
         header, first = first, False
         if not all(map(_is_number, cells)):
-            if header:
+            if header and not any(map(_is_number, cells)):
                 columns = len(cells)
                 continue
             raise LoadError(_not_a_number(source.name, number, cells))

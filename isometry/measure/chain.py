@@ -83,8 +83,8 @@ def chain(
     dtype, device, memory
         As for `Jacobian`; the memory is that of one stage.
     self_check : bool
-        Whether to test the derivative of each kind of stage, and the product against Jᵀu of the
-        whole network where that is in the range of floating point.
+        Whether to test the derivative of each stage, of PyTorch's own layers once a kind, and the
+        product against Jᵀu of the whole network where that is in the range of floating point.
     seed : int
         Seed of u.
     progress : callable, optional
@@ -154,14 +154,18 @@ def multiplied(
 def _jacobians(
     found: Sequence[Stage], at: Tensor, memory: int | str | None, self_check: bool, seed: int
 ) -> Iterator[tuple[Jacobian, SelfCheck | None]]:
-    """Give the Jacobian of each stage where the one before has led, the first of a kind tested."""
+    """Give the Jacobian of each stage where the one before has led.
+
+    Tested are all that run code of the user's own, which may be right in one place and wrong in
+    the next, and the first of a kind of those that are PyTorch's alone.
+    """
     trusted: set[tuple[type, ...]] = set()
     for stage in found:
-        kind = tuple(map(type, stage.module.modules()))
-        check = self_check and kind not in trusted
         jacobian = Jacobian(
-            stage.module, at, dtype=at.dtype, device=at.device, memory=memory, self_check=check
+            stage.module, at, dtype=at.dtype, device=at.device, memory=memory, self_check=False
         )
+        kind = tuple(map(type, stage.module.modules()))
+        check = self_check and not (jacobian.stock and kind in trusted)
         yield jacobian, jacobian.verify(seed=seed) if check else None
         if not (jacobian.forward.reasons or jacobian.reverse.reasons):
             trusted.add(kind)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +44,21 @@ def fingerprint(jacobian: Jacobian, options: Options) -> tuple[str, str]:
         study.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         study.update(_bytes(tensor))
     return study.hexdigest(), hashlib.sha256(_bytes(jacobian.x)).hexdigest()
+
+
+def digest(value: object) -> bytes:
+    """Hash an input: tensors and arrays by what they hold, in whatever containers."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, Tensor):
+        told = repr((tuple(value.shape), value.dtype)).encode() + _bytes(value)
+    elif isinstance(value, Mapping):
+        told = b"{" + b"".join(repr(k).encode() + digest(value[k]) for k in value)
+    elif isinstance(value, (list, tuple)):
+        told = b"[" + b"".join(map(digest, value))
+    else:
+        told = repr(value).encode()
+    return hashlib.sha256(told).digest()
 
 
 def _bytes(tensor: Tensor) -> bytes:

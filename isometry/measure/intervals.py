@@ -77,7 +77,7 @@ class _Probes:
             values[seen] = function(np.log(q.measure.nodes[seen]))
             share = q.measure.directions / q.directions
             square += (share * q.measure.mean(values).error) ** 2
-        free = sum(q.measure.probes - 1 for q in self.parts)
+        free = sum(q.measure.free for q in self.parts)
         quantile = float(stdtrit(max(free, 1), 0.5 + _CONFIDENCE / 2))
         return quantile * math.sqrt(square) / len(self.parts)
 

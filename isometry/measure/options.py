@@ -66,6 +66,7 @@ class Options:
     budget: float = BUDGET
     checkpoint: Checkpoint | None = None
     progress: Progress | None = None
+    seeds: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "samples", _whole_number(self.samples, "samples"))
@@ -75,11 +76,16 @@ class Options:
         object.__setattr__(self, "memory", _bytes(self.memory))
         if self.method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, got {self.method!r:.60}")
-        for name in ("probes", "steps"):
+        for name in ("probes", "steps", "seeds"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _positive_whole(getattr(self, name), name))
         for name in ("tolerance", "budget"):
             _positive(getattr(self, name), name)
+        if self.seeds is not None and self.checkpoint is not None:
+            raise InputError(
+                "a checkpoint is of one network: leave it out, or measure one initialisation at a "
+                "time by its seed"
+            )
         if self.method == "product":
             self._refuse_what_the_product_cannot_serve()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,28 +46,40 @@ class Probed:
     weights : ndarray, shape (N,)
         They add up to 1.
     deviations : ndarray, shape (p, N)
-        How far each probe is from the mean, to first order.
+        How far each probe is from the mean of its block, to first order.
     directions : int
         r.
+    blocks : int
+        Each of them takes one degree of freedom from the p that the deviations have.
     """
 
     nodes: Array
     weights: Array
     deviations: Array
     directions: int
+    blocks: int
 
     @property
     def probes(self) -> int:
-        """p, of which the last is no longer free."""
+        """How many probes p there are."""
         return len(self.deviations)
 
+    @property
+    def free(self) -> int:
+        """Degrees of freedom of the scatter."""
+        return self.probes - self.blocks
+
     def mean(self, values: Array) -> Interval:
-        """Estimate E f(σ), given f at the nodes."""
-        p = self.probes
+        """Estimate E f(σ), given f at the nodes; one probe alone cannot say how sure it is."""
+        estimate = float(self.weights @ values)
+        rest = max(0.0, 1.0 - self.probes / self.directions)
+        if not rest or (self.blocks == 1 and len(self.nodes) == self.directions):
+            return Interval(estimate, 0.0)  # every direction was found
+        if not self.free:
+            return Interval(estimate, math.inf)
         scatter = self.deviations @ values
-        rest = max(0.0, 1.0 - p / self.directions)
-        error = float(np.sqrt(rest * np.sum(scatter**2) / (p * max(p - 1, 1))))
-        return Interval(float(self.weights @ values), error)
+        variance = rest * np.sum(scatter**2) / (self.probes * self.free)
+        return Interval(estimate, float(np.sqrt(variance)))
 
     @property
     def score(self) -> Interval:
@@ -74,9 +87,17 @@ class Probed:
         with np.errstate(divide="ignore"):
             return self.mean(sech(np.log(self.nodes)))
 
+    def moment(self, power: int) -> Interval:
+        """Estimate E σ^power.
+
+        Even powers up to 4 steps - 2 are exact for these probes: Hutchinson's estimate, made surer
+        by the singular values that are known.
+        """
+        return self.mean(self.nodes**power)
+
     def half_width(self, error: float, confidence: float = 0.95) -> float:
-        """Half the width of a confidence interval, by Student's t with p - 1 degrees of freedom."""
-        return error * float(stdtrit(max(self.probes - 1, 1), 0.5 + confidence / 2))
+        """Half the width of a confidence interval, by Student's t."""
+        return error * float(stdtrit(max(self.free, 1), 0.5 + confidence / 2))
 
 
 def closeness(dtype: torch.dtype) -> float:
@@ -111,6 +132,7 @@ def probed(blocks: Sequence[Ritz], directions: int, close: float = _CLOSE) -> Pr
         np.concatenate([s * w for s, (w, _) in zip(share, parts, strict=True)]),
         deviations,
         directions,
+        len(blocks),
     )
 
 

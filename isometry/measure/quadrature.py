@@ -207,15 +207,19 @@ def _check(probes: int | None, steps: int | None, tolerance: float) -> None:
             raise InputError(f"{name} must be positive, got {number!r}")
 
 
-def blocks(directions: int, probes: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+def blocks(
+    directions: int, probes: int, seed: int, device: torch.device, apart: Tensor | None = None
+) -> Iterator[Tensor]:
     """Draw random orthonormal probes, in blocks of shape (directions, <= 8).
 
     From one generator on the CPU, and each block independent of how many follow: the same on
-    every device, and however they are dealt out.
+    every device, and however they are dealt out. They are orthogonal to the orthonormal columns
+    `apart`.
     """
     generator = np.random.default_rng(seed % 2**64)
-    drawn = torch.from_numpy(np.empty((0, directions)))
-    while (left := probes - len(drawn)) > 0:
+    drawn = torch.from_numpy(np.empty((0, directions))) if apart is None else apart.T
+    last = len(drawn) + probes
+    while (left := last - len(drawn)) > 0:
         gaussian = generator.standard_normal((directions, min(left, _BLOCK)))
         block = torch.from_numpy(gaussian)
         for _ in range(2):

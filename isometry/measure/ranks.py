@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -15,12 +17,16 @@ from isometry.errors import IsometryError, MeasurementError
 
 T = TypeVar("T")
 
+_PATIENCE = timedelta(days=30)
+_alone = ContextVar("_alone", default=False)  # whether a job is one rank's own
+
 
 class Ranks:
     """The processes that share the work; this one alone where there is no process group.
 
     Every rank does its share and is told the rest, so that all of them know the whole result and
     take the same decisions. What is dealt does not depend on how many there are: nor do results.
+    Within a job a rank is alone, and deals nothing to the others.
 
     Attributes
     ----------
@@ -28,7 +34,7 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        joined = dist.is_available() and dist.is_initialized()
+        joined = dist.is_available() and dist.is_initialized() and not _alone.get()
         self.size = dist.get_world_size() if joined else 1
         self.rank = dist.get_rank() if joined else 0
 
@@ -46,16 +52,23 @@ class Ranks:
             return [job() for job in jobs]
         done: list[T] = []
         failure: IsometryError | None = None
+        outer = _alone.set(True)
         try:
             done = [job() for job in jobs[self.rank :: self.size]]
         except IsometryError as e:
             failure = e
+        finally:
+            _alone.reset(outer)
         told: list[Any] = [None] * self.size
         _together(lambda: dist.all_gather_object(told, (done, failure)))
         for _, failed in told:
             if failed is not None:
                 raise failed
         return [told[i % self.size][0][i // self.size] for i in range(len(jobs))]
+
+    def agreed(self, job: Callable[[], T]) -> T:
+        """Do a job whose outcome may differ between ranks on the first, and return it on all."""
+        return self.deal([job])[0]
 
     def slices(self, total: int) -> list[slice]:
         """Divide `total` rows among the ranks, as evenly as may be."""
@@ -85,7 +98,9 @@ def torchrun() -> Iterator[Ranks]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    dist.init_process_group("gloo")  # what is told is small, and lies on the processor
+    # What is told is small, and lies on the processor; who is done first waits for the others, and
+    # learns at once if one of them ends.
+    dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield Ranks()
     finally:

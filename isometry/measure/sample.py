@@ -24,6 +24,7 @@ from isometry.measure.intervals import uncertainty
 from isometry.measure.method import choose, too_dear
 from isometry.measure.options import Options, Progress
 from isometry.measure.quadrature import Quadrature, Run, quadrature
+from isometry.measure.ranks import Ranks
 from isometry.measure.stages import Stage, stages_of
 from isometry.report import InputInfo, JacobianInfo, percent
 from isometry.spectrum import Spectrum, pooled
@@ -47,6 +48,8 @@ class Sample:
         What was chosen or changed for the measurement.
     quadratures : tuple of Quadrature
         One for each input, where spectra were estimated.
+    networks : int
+        How many were measured at the same inputs; the spectra of the first come first.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -54,11 +57,25 @@ class Sample:
     jacobian: JacobianInfo
     notes: tuple[str, ...]
     quadratures: tuple[Quadrature, ...] = ()
+    networks: int = 1
 
     @cached_property
     def spectrum(self) -> Spectrum:
         """All spectra as one measure."""
         return pooled(self.spectra)
+
+    @cached_property
+    def by_input(self) -> list[Spectrum]:
+        """One for each input, of all networks."""
+        inputs = len(self.spectra) // self.networks
+        return [pooled(self.spectra[i::inputs]) for i in range(inputs)]
+
+    @cached_property
+    def by_network(self) -> list[Spectrum]:
+        """One for each network, of all inputs."""
+        inputs = len(self.spectra) // self.networks
+        starts = range(0, len(self.spectra), inputs)
+        return [pooled(self.spectra[i : i + inputs]) for i in starts]
 
     @cached_property
     def uncertainty(self) -> Uncertainty | None:
@@ -99,15 +116,38 @@ def sample(
     """
     place, notes = chosen_device(options.device)
     options = replace(options, device=place, dtype=chosen_dtype(options.dtype))
-    each = [
-        _at(model, x, replace(options, progress=_share(options.progress, i, len(inputs))), source)
+    jobs = [
+        partial(
+            _at,
+            model,
+            x,
+            replace(options, progress=share(options.progress, i, len(inputs))),
+            source,
+        )
         for i, x in enumerate(inputs)
     ]
-    together = _together(each)
+    together = _together(_done(jobs, options))
     return replace(together, notes=(*notes, *together.notes))
 
 
-def _together(each: list[Sample]) -> Sample:
+def _done(jobs: Sequence[Callable[[], Sample]], options: Options) -> list[Sample]:
+    """Measure at all inputs: dealt to the ranks if there are enough, else shared one by one.
+
+    Only the first rank writes a checkpoint, which has to know every block of probes.
+    """
+    ranks = Ranks()
+    if options.checkpoint is None and len(jobs) >= ranks.size:
+        return ranks.deal(jobs)
+    return [job() for job in jobs]
+
+
+def joined(networks: Sequence[Sample]) -> Sample:
+    """Join what several networks gave at the same inputs."""
+    first, together = networks[0].input, _together(networks)
+    return replace(together, input=first, networks=len(networks))
+
+
+def _together(each: Sequence[Sample]) -> Sample:
     first = each[0]
     if len(each) == 1:
         return first
@@ -214,7 +254,10 @@ def _beyond(
         stages = stages_of(jacobian)
         if len(stages) == 1 or jacobian.dtype != torch.float64:
             return None
-        if dear := too_dear(jacobian, [s.shape for s in stages], options.budget, options.memory):
+        shapes = [s.shape for s in stages]
+        if dear := Ranks().agreed(
+            lambda: too_dear(jacobian, shapes, options.budget, options.memory)
+        ):
             jacobian.note(
                 f"{why}; the product of the stages (--method product) might say, but {dear}"
             )
@@ -285,7 +328,8 @@ def _tried(
 
 def _method(jacobian: Jacobian, options: Options) -> _Method:
     if options.method == "auto":
-        chosen, why = choose(jacobian, options.budget, options.memory)
+        # By the clock and the memory of one: ranks that chose apart would wait for each other.
+        chosen, why = Ranks().agreed(lambda: choose(jacobian, options.budget, options.memory))
         if why:
             jacobian.note(f"the spectrum is estimated (auto): {why}")
     else:
@@ -329,7 +373,8 @@ def _checkpointed(
     return kept, partial(options.checkpoint.keep, point)
 
 
-def _share(progress: Progress | None, i: int, total: int) -> Progress | None:
+def share(progress: Progress | None, i: int, total: int) -> Progress | None:
+    """Return what the i-th of so many equal parts is to tell its progress to."""
     if progress is None:
         return None
     return lambda fraction: progress((i + fraction) / total)

@@ -72,7 +72,7 @@ def test_samples_are_counted_and_their_spread_reported(isometry, data, place):
     arguments = ("analyze", "trained.pt", "--input", "digits.npz", "--samples", 4)
     ended = isometry(*arguments, "--json", "r.json")
     assert ended.code == ExitCode.OK
-    assert re.search(r"inputs +scores .* … .*, standard deviation", ended.out)
+    assert re.search(r"inputs +scores \S+ … \S+; score \S+ ± \S+ drift \S+ ± \S+ spread", ended.out)
     report = _report(place / "r.json")
     assert (report.input.samples, len(report.score.per_input)) == (4, 4)
     assert report.input.source == "digits.npz"
@@ -198,7 +198,7 @@ def test_json_in_a_file_is_strict_and_has_the_documented_keys(isometry, model, p
     read = json.loads((place / "r.json").read_text(encoding="utf-8"), parse_constant=never)
     assert set(read) == {
         *("schema_version", "model", "input", "jacobian", "spectrum", "score", "theory"),
-        *("verdict", "findings", "notes", "provenance", "uncertainty"),
+        *("verdict", "findings", "notes", "provenance", "uncertainty", "inputs", "seeds"),
     }
 
 

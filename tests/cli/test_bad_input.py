@@ -217,7 +217,7 @@ def test_a_wrong_derivative_withholds_the_verdict(command, code, finding, isomet
         (["--shape", "3,9"], r"the network raised RuntimeError on an input of shape \(1, 3, 9\)"),
         (["--input-scale", "0"], "the input scale must be positive and finite"),
         (["--input-scale", "nan"], "the input scale must be positive and finite"),
-        (["--seed", "-1"], "'--seed': -1 is not in the range"),
+        (["--seed", str(2**63)], f"'--seed': {2**63} is not in the range"),
         (["--fail-under", "2"], r"'--fail-under': 2\.0 is not in the range 0<=x<=1"),
         (["--fail-under", "nan"], "'--fail-under': nan is not in the range"),
         (["--kwargs", "{}"], "--kwargs are arguments for a factory: give --model as well"),
@@ -315,6 +315,12 @@ def test_no_message_carries_terminal_codes(refused, net):
 def test_an_unknown_command_is_answered_with_the_nearest(refused):
     refused(2, "no command is called 'analise': did you mean analyze", "analise", results=False)
     refused(2, "no command is called 'model.pt': did you mean analyze", "model.pt", results=False)
+
+
+@pytest.mark.parametrize("raised", ["__import__('asyncio').CancelledError", "GeneratorExit"])
+def test_what_is_raised_and_is_no_exception_is_the_networks(raised, refused, net):
+    words = f"the network's own code raised {raised.rpartition('.')[2]}: stop"
+    refused(2, words, "analyze", *net(f"(_ for _ in ()).throw({raised}('stop'))"))
 
 
 def test_a_bug_of_ours_is_one_line_and_a_saved_traceback(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +50,8 @@ class Dying(Slow):
         return self.net(x)
 '''
 QUADRATURE = ("--method", "quadrature")
+# A shell starts jobs in the background deaf to Ctrl-C, and children inherit that.
+HEARS = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -106,6 +111,8 @@ def test_auto_says_why_it_estimates(isometry, factory):
         (("--budget", "-1"), "-1.0 is not in the range x>0"),
         (("--budget", "nan"), "nan"),
         (("--method", "guess"), "'guess' is not one of"),
+        (("--seeds", "0"), "0 is not in the range x>=1"),
+        (("--seeds", "2", "--checkpoint", "c"), "a checkpoint is of one network: leave it out"),
         (("--checkpoint", ""), "--checkpoint is an empty name"),
         (("--checkpoint", "no/such/folder.jsonl"), "does not exist; make it first"),
     ],
@@ -147,14 +154,84 @@ def test_a_checkpoint_of_something_else_is_refused(isometry, factory, change):
 
 @pytest.mark.parametrize(
     "content",
-    ["not json\n", "[]\n", '{"schema_version": 1, "kind": "other"}\n', "\udc80", "{}\n{\n"],
+    [
+        "a note without an end",
+        "not json\n",
+        "[]\n",
+        '{"schema_version": 1, "kind": "other"}\n',
+        "\udc80",
+        "{}\n{\n",
+    ],
 )
 def test_a_damaged_checkpoint_is_refused(isometry, factory, place, content):
-    (place / "c.jsonl").write_bytes(content.encode("utf-8", "surrogateescape") + b"\n")
+    (place / "c.jsonl").write_bytes(content.encode("utf-8", "surrogateescape"))
     ended = isometry("analyze", *factory, *QUADRATURE, "--checkpoint", "c.jsonl")
     assert ended.code == 2
     assert "is no checkpoint, or damaged, at line" in ended.err
     assert ended.changed == []
+
+
+@pytest.mark.parametrize("option", ["--json", "--figure"])
+def test_a_checkpoint_and_a_result_never_share_a_file(isometry, factory, option):
+    asked = ("analyze", *factory, *QUADRATURE, "--checkpoint", "c.svg", option, "./c.svg")
+    ended = isometry(*asked)
+    assert ended.code == 2
+    assert "it would replace what is read" in ended.err
+    assert ended.changed == []
+
+
+def test_where_nothing_is_kept_in_a_checkpoint_a_note_says_so(isometry, factory):
+    ended = isometry("analyze", *factory, "--method", "exact", "--checkpoint", "c.jsonl")
+    assert (ended.code, ended.changed) == (1 if "FAIL" in ended.err else 0, [])
+    assert "note: the checkpoint was not used: only random probes" in ended.err
+    assert "checkpoint" not in isometry("analyze", *factory, "--method", "exact").err
+
+
+def test_two_processes_do_not_write_to_one_checkpoint(isometry, factory, place):
+    from isometry.journal import Journal
+
+    asked = ("analyze", *factory, *QUADRATURE, "--checkpoint", "c.jsonl", "-q")
+    assert isometry(*asked).code == 0
+    other = Journal(str(place / "c.jsonl"), "checkpoint", lambda line: None)
+    ended = isometry(*asked)
+    other.close()
+    assert ended.code == 2
+    assert "is in use by another process: wait for its end, or give another file" in ended.err
+    assert ended.changed == []
+    assert isometry(*asked).code == 0
+
+
+# ------------------------------------------------------------------ initialisations
+
+
+def drawn(width=24):
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+
+
+def test_seeds_are_those_of_one_network_each(isometry, place):
+    (place / "drawn.py").write_text(f"import torch\n{inspect.getsource(drawn)}")
+    asked = ("analyze", "--model", "drawn:drawn", "--seed", "7", "--json")
+    three = isometry(*asked, "three.json", "--seeds", "3")
+    assert three.code == 0, three.err
+    assert "drawn:drawn (factory, 600 parameters)" in three.out
+    assert re.search(r"^seeds +scores .* ± ", three.out, re.M)
+    assert "3 networks, of seeds 7 to 9, were measured" in three.err
+    isometry(*asked, "one.json")
+    found, one = read(place / "three.json"), read(place / "one.json")
+    assert found["seeds"]["spectra"][0]["log_sigma"] == one["spectrum"]["log_sigma"]
+    assert len(set(found["seeds"]["score"]["each"])) == 3
+    assert found["score"]["value"] == pytest.approx(found["seeds"]["score"]["mean"])
+    assert (found["model"], one["seeds"]) == (one["model"], None)
+
+
+@pytest.mark.parametrize("subject", [("w.pt",), ("w.pt", "--model", "estimated:tanh")])
+def test_seeds_without_a_factory_or_with_weights_of_a_file_are_refused(isometry, factory, subject):
+    ended = isometry("analyze", *subject, "--seeds", "2")
+    assert ended.code == 2
+    assert "--seeds draws the weights anew: give --model pkg.module:factory, and no" in ended.err
+    assert ended.err.count("\n") == 1
 
 
 def test_ctrl_c_ends_with_what_it_has(factory, place):
@@ -165,6 +242,7 @@ def test_ctrl_c_ends_with_what_it_has(factory, place):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(place)},
+        preexec_fn=HEARS,
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not _lines(place / "c.jsonl") > 1:
@@ -186,7 +264,8 @@ def torchrun(place, *arguments):
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("--master-port", str(29500 + os.getpid() % 1000), "-m", "isometry_cli", *arguments),
+            *("--master-port", str(29500 + os.getpid() % 1000), "-m", "isometry_cli"),
+            *map(str, arguments),
         ],
         capture_output=True,
         text=True,
@@ -195,9 +274,13 @@ def torchrun(place, *arguments):
     )
 
 
-@pytest.mark.parametrize("method", ["quadrature", "exact"])
-def test_two_processes_give_one_report_and_the_same_numbers(isometry, factory, place, method):
-    asked = ("analyze", *factory, "--method", method, "--probes", "24")
+@pytest.mark.parametrize(
+    ("method", "samples"), [("quadrature", 1), ("exact", 1), ("quadrature", 3)]
+)
+def test_two_processes_give_one_report_and_the_same_numbers(
+    isometry, factory, place, method, samples
+):
+    asked = ("analyze", *factory, "--method", method, "--probes", "24", "--samples", samples)
     alone = isometry(*asked, "--json", "one.json")
     ended = torchrun(place, *asked, "--json", "two.json")
     assert ended.returncode == 0, ended.stderr
@@ -208,10 +291,12 @@ def test_two_processes_give_one_report_and_the_same_numbers(isometry, factory, p
         first, second = (np.array(r[path[0]][path[1]]) for r in (one, two))
         assert second == pytest.approx(first, rel=1e-10)
     assert two["score"]["value"] == pytest.approx(one["score"]["value"], rel=1e-10)
+    assert two["score"]["per_input"] == pytest.approx(one["score"]["per_input"], rel=1e-10)
 
 
-def test_a_rank_that_dies_ends_the_run_with_an_error(factory, place):
-    asked = ("analyze", "--model", "estimated:Dying", *QUADRATURE, "--probes", "64")
+@pytest.mark.parametrize("shared", [(*QUADRATURE, "--probes", "64"), ("--samples", "2")])
+def test_a_rank_that_dies_ends_the_run_with_an_error(factory, place, shared):
+    asked = ("analyze", "--model", "estimated:Dying", *shared)
     began = time.monotonic()
     ended = torchrun(place, *asked)
     assert ended.returncode != 0

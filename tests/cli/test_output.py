@@ -76,6 +76,11 @@ def test_json_never_replaces_the_code_that_it_is_about(refused):
     )
 
 
+def test_of_a_link_the_folder_that_is_missing_is_named(refused, model, place):
+    (place / "link.json").symlink_to(place / "gone" / "r.json")
+    refused(2, "gone' does not exist", "analyze", model, "--json", "link.json", results=False)
+
+
 def test_two_results_never_share_a_file(refused, model, place):
     words = "cannot write .* twice: --json and --figure name it"
     refused(2, words, "analyze", model, "--json", "a.svg", "--figure", "./a.svg", results=False)

@@ -102,7 +102,7 @@ def _leaves(value, path=()):
 
 
 HOSTILE = [
-    *(None, -1, 0, 10**400, "nan", "inf", "$\\b$", "\x1b[31m\n", True),
+    *(None, -1, 0, 1e308, -1e308, 10**400, "nan", "inf", "$\\b$", "\x1b[31m\n", True),
     *([], {}, [1], [[1, 2]]),
 ]
 

@@ -114,6 +114,8 @@ def test_ctrl_c_ends_in_one_line_with_nothing_written(place):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        # A shell starts jobs in the background deaf to Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     time.sleep(4)  # torch is imported, and the network asleep in its first forward pass
     assert process.poll() is None

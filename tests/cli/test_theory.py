@@ -172,6 +172,14 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("asked", ["critical", "theory --depth 3", "phase --json -"])
+def test_no_callable_is_offered_where_none_can_be_given(isometry, asked):
+    ended = ask(isometry, f"{asked} --activation zzz")
+    assert ended.code == 2
+    assert "no activation is named 'zzz'" in ended.err
+    assert "callable" not in ended.err
+
+
 @pytest.mark.parametrize("asked", BAD)
 def test_bad_questions_get_one_clear_line(isometry, asked):
     ended = ask(isometry, asked)

@@ -93,6 +93,8 @@ def test_numbers_as_text_are_rows_and_columns(name, text, rows, tmp_path):
     [
         ("1,2\n3\n", "line 2: 1 column, where 2 came before; give every line as many"),
         ("a,b\n1,2,3\n", "line 2: 3 columns, where 2 came before"),
+        ("1,2,x\n1,2,3\n", "line 1: 'x' is not a number"),
+        (",0,1\n0,5,6\n", "line 1: '' is not a number"),
         ("1,2\n3,x\x1b\n", "not a number|no known format"),
         ("1,2\n\n3,1_0\n", "line 3: '1_0' is not a number"),
         ("a,b\nc,d\n", "line 2: 'c' is not a number"),
@@ -172,6 +174,7 @@ def _npy_bytes(header: str, data=b""):
 
 
 HEAD = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }\n"
+NPY = _npy_bytes(HEAD % "(2,)", bytes(8))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,8 @@ def test_a_member_that_grows_beyond_its_claim_is_cut(tmp_path):
     [
         ("a.md", b"1,2\n", r"a text file; as input are read: \.npy, \.npz"),
         ("a.bin", b"\0\1\2\3\4\5\6\7\x08\x09", r"no known format; as input are read"),
+        ("a.npy", NPY[:60], "no header of a NumPy array, or half of one; fetch it again, or save"),
+        ("a.npy", NPY[:-8], "it has 0 bytes; fetch it again, or save"),
         ("a.csv", b"", r"a\.csv is empty \(0 bytes\)"),
         ("a.csv", b"\x80\x03]q\x00.", "refused: .*plain pickle"),
         ("a.csv", b"1,2\n\xff\xfe,3\n", "no text in UTF-8|no known format"),

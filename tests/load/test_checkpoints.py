@@ -206,11 +206,13 @@ def test_lazy_layers_have_no_values(save):
     ("value", "words"),
     [
         (torch.ones(3), "holds one tensor, no model; is it meant as --input"),
-        ([1, 2], "holds a list, no model"),
-        (3, "holds a int, no model"),
-        ({"a": 1, "b\n": 2}, r"its keys: a, b\\n"),
-        (OrderedDict(), "dict without weights"),
+        ([1, 2], "holds a list, no model; save the model itself or its state_dict"),
+        (3, "holds an int, no model; save the model"),
+        (None, "holds None, no model; save the model"),
+        ({"a": 1, "b\n": 2}, r"its keys: a, b\\n.*; save the model"),
+        (OrderedDict(), r"dict without weights that are known by name \(it is empty\); save"),
         ({"state_dict": {}}, "dict without weights"),
+        (torch.optim.SGD([torch.ones(1)]).state_dict(), "state of an optimizer, no weights; save"),
     ],
 )
 def test_what_is_no_model_is_named(value, words, save):

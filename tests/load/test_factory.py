@@ -79,7 +79,7 @@ def test_a_function_a_class_and_a_model_are_taken():
     ("reference", "words"),
     [
         ("own_nets:smal", r"own_nets has no 'smal'; near it: small"),
-        ("own_nets:small.deeper", r"small has no 'deeper'"),
+        ("own_nets:small.deeper", r"small has no 'deeper'; name a function that returns the mod"),
         ("own_nope:small", "no module named 'own_nope' in the working directory"),
         ("own_nets.sub:small", r"no module named 'own_nets\.sub'"),
         ("own_nets:number", "is int, neither a model nor callable"),

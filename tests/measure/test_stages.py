@@ -235,6 +235,31 @@ def test_a_wrong_derivative_of_a_stage_is_refused():
     assert len(measure(net, torch.ones(1, 6), self_check=False).log_sigma) == 6
 
 
+class Detaching(nn.Module):
+    def __init__(self, detach):
+        super().__init__()
+        self.layer, self.detach = nn.Linear(6, 6), detach
+
+    def forward(self, x):
+        return self.layer(x) + (x.detach() if self.detach else x)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_every_stage_of_the_users_own_code_is_tested(place):
+    net = nn.Sequential(*[Detaching(i == place) for i in range(3)])
+    with pytest.raises(MeasurementError, match=f"from '{place}' to '{place}': the self-check"):
+        measure(net, torch.ones(1, 6))
+
+
+def test_layers_of_pytorch_alone_are_tested_once_a_kind(monkeypatch):
+    tested = []
+    verify = Jacobian.verify
+    monkeypatch.setattr(Jacobian, "verify", lambda J, **o: tested.append(J) or verify(J, **o))
+    net = nn.Sequential(*[nn.Linear(6, 6) for _ in range(5)], Detaching(False), Detaching(False))
+    measure(net, torch.ones(1, 6))
+    assert len(tested) == 3
+
+
 class Moody(nn.Module):
     """Another function when it runs on its own: its answer depends on what ran before."""
 

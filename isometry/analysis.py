@@ -284,7 +284,9 @@ def _report(
     inner = unwrap(model)
     built = _read(inner)
     overall = score(measured.spectrum, measured.spectra)
-    predictions, why_none = theory.predict(built, measured.spectrum)
+    predictions, why_none = theory.predict(
+        measured.parts, measured.spectra[0], measured.jacobian.rank
+    )
     ends = (_printable(options.start or "input"), _printable(options.stop or "output"))
     verdict, findings = diagnosis.diagnose(
         diagnosis.Evidence(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -27,7 +27,6 @@ _MATRIX: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.addmm: lambda b, x, w: w.T,
 }
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
-_TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _NORMALISATIONS = {"layer_norm", "rms_norm", "group_norm", "instance_norm", "softmax"}
 
 
@@ -51,7 +50,8 @@ class Block:
     shape : tuple of int
         (m, n) of its Jacobian.
     slopes : Tensor or None
-        Of an activation, the derivative of every entry; of routing, those of what arrives: ones.
+        Of an activation, the derivative of every entry of what goes out or comes in, whichever
+        are fewer, in no particular order; of routing, ones.
     matrix : Tensor or None
         (n_out, n_in) of a weight that acts on the last dimension.
     kernel : Tensor or None
@@ -95,6 +95,9 @@ def blocks(tape: Tape) -> Path:
     cotangents u, the first has Jᵀu = u · Jᵀ1, and the second returns entries of u. So any function
     counts, not those of a list.
 
+    Neighbours that do not mix entries are one block: the slopes of two activations in a row
+    multiply, and are not free of each other. What does nothing is left out.
+
     Raises
     ------
     MeasurementError
@@ -105,7 +108,7 @@ def blocks(tape: Tape) -> Path:
             "the way from the input to the output could not be followed, call by call"
         )
     way = segments(tape, Ref(0), tape.output)
-    return Path(tuple(_named([_block(tape, part) for part in way])), tape)
+    return Path(tuple(_named(_merged([_block(tape, part) for part in way]))), tape)
 
 
 def _block(tape: Tape, segment: Segment) -> Block:
@@ -113,103 +116,119 @@ def _block(tape: Tape, segment: Segment) -> Block:
     point = tape.value(segment.start)
     function = tape.between(segment.start, segment.stop, segment.calls)
     shape = tape.value(segment.stop).numel(), point.numel()
-    block = Block("opaque", _title(call), function, point, shape, call)
+    block = Block("opaque", call.module or call.name, function, point, shape, call)
     if len(segment.calls) > 1:
-        ways = branches(tape, segment)
-        parts = tuple(tuple(_block(tape, part) for part in way) for way in ways)
-        return _changed(block, kind="sum", ways=parts) if parts else _by_trying(block)
+        parts = tuple(
+            tuple(_merged([_block(tape, part) for part in way])) for way in branches(tape, segment)
+        )
+        return replace(block, kind="sum", ways=parts) if parts else _by_trying(block)
     if (matrix := _matrix(call)) is not None:
-        return _changed(block, kind="weight", matrix=matrix)
+        return replace(block, kind="weight", matrix=matrix)
     if (kernel := _kernel(call)) is not None:
-        return _changed(block, kind="weight", kernel=kernel)
+        return replace(block, kind="weight", kernel=kernel)
     if call.name in _NORMALISATIONS:
-        return _changed(block, kind="normalisation")
+        return replace(block, kind="normalisation")
     return _by_trying(block)
 
 
-def _changed(block: Block, **changes: Any) -> Block:
-    return Block(**{**vars(block), **changes})
-
-
 def _matrix(call: Call) -> Tensor | None:
-    """The matrix by which a call multiplies, if that is what it does."""
+    """Return the matrix by which a call multiplies, if that is what it does."""
     find = _MATRIX.get(call.function)
-    if find is None or call.kwargs.keys() - {"bias", "input", "weight"} or len(call.inputs) > 1:
+    if find is None or call.kwargs or len(call.inputs) > 1:
         return None
-    try:
-        found = find(*call.args)
-    except TypeError:
-        return None
+    found = find(*call.args)
     return found if isinstance(found, Tensor) and found.ndim == 2 else None
 
 
 def _kernel(call: Call) -> Tensor | None:
-    weight = call.args[1] if len(call.args) > 1 else call.kwargs.get("weight")
-    if call.function not in (*_CONVOLUTIONS, *_TRANSPOSED) or not isinstance(weight, Tensor):
+    """Return the kernel of a convolution of the input by something fixed."""
+    if call.function not in _CONVOLUTIONS or len(call.inputs) > 1:
         return None
-    return weight if isinstance(call.args[0] if call.args else None, Ref) else None
+    weight = call.args[1] if len(call.args) > 1 else call.kwargs.get("weight")
+    return weight if isinstance(weight, Tensor) else None
 
 
 def _by_trying(block: Block) -> Block:
     """Tell an activation and routing from the rest, by their products with random cotangents."""
-    x = block.point.detach().requires_grad_()
-    with torch.enable_grad():
-        y = block.function(x)
-    if y.requires_grad is False:
-        return _changed(block, kind="activation", slopes=torch.zeros_like(y))
-
-    def pull(u: Tensor) -> Tensor:
-        return torch.autograd.grad(y, x, u, retain_graph=True, materialize_grads=True)[0]
-
-    g = torch.Generator(device="cpu").manual_seed(0)
-    u = torch.randn(y.shape, generator=g, dtype=y.dtype, device="cpu").to(y.device)
-    pulled = pull(u)
-    if x.shape == y.shape:
-        slopes = pull(torch.ones_like(y))
-        if _close(pulled, slopes * u):
-            plain = bool((slopes == 1).all())
-            return _changed(block, kind="routing" if plain else "activation", slopes=slopes)
-    moved = pulled[pulled != 0].sort().values
-    sent = u.flatten().sort().values
-    arrives = torch.isin(moved, sent)
-    if bool(arrives.all()) and len(moved) == min(block.shape) == len(moved.unique()):
-        return _changed(block, kind="routing", slopes=torch.ones_like(moved))
+    x, y = _linearised(block)
+    u = _random_like(y)
+    pulled, slopes = _pull(x, y, u), _pull(x, y, torch.ones_like(y))
+    if x.shape == y.shape and _close(pulled, slopes * u):
+        plain = bool((slopes == 1).all())
+        return replace(block, kind="routing" if plain else "activation", slopes=slopes)
+    moved = pulled[pulled != 0]
+    whole = len(moved) == min(block.shape) == len(moved.unique())
+    if whole and bool(torch.isin(moved, u).all()):
+        return replace(block, kind="routing", slopes=torch.ones_like(moved))
     return block
 
 
+def _merged(found: Sequence[Block]) -> list[Block]:
+    """Join neighbours that mix no entries, and drop what does nothing."""
+    joined: list[Block] = []
+    for mixes, group in groupby(found, key=lambda b: b.kind not in ("activation", "routing")):
+        run = list(group)
+        joined += run if mixes else _joined(run)
+    return joined
+
+
+def _joined(run: Sequence[Block]) -> list[Block]:
+    """Return what a run of activations and routing comes to: one block, or none."""
+    acting = [b for b in run if b.kind == "activation"]
+    shape = run[-1].shape[0], run[0].shape[1]
+    if not acting and shape[0] == shape[1]:
+        return []
+    if len(run) == 1:
+        return list(run)
+
+    def function(x: Tensor) -> Tensor:
+        for block in run:
+            x = block.function(x)
+        return x
+
+    names = " + ".join(dict.fromkeys(b.name for b in acting[:3] or run[:1]))
+    last = acting[-1] if acting else run[-1]
+    whole = replace(last, name=names, function=function, point=run[0].point, shape=shape)
+    x, y = _linearised(whole)
+    # Each column, and each row, has one entry at most: Jᵀ1 holds those of the columns.
+    slopes = _pull(x, y, torch.ones_like(y)).flatten()
+    if len(slopes) > min(shape):
+        slopes = slopes[slopes.abs().argsort(descending=True)[: min(shape)]]
+    return [replace(whole, kind="activation" if acting else "routing", slopes=slopes)]
+
+
+def _linearised(block: Block) -> tuple[Tensor, Tensor]:
+    x = block.point.detach().requires_grad_()
+    with torch.enable_grad():
+        return x, block.function(x)
+
+
+def _pull(x: Tensor, y: Tensor, u: Tensor) -> Tensor:
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    pulled: Tensor = torch.autograd.grad(y, x, u, retain_graph=True, materialize_grads=True)[0]
+    return pulled
+
+
+def _random_like(y: Tensor) -> Tensor:
+    g = torch.Generator(device="cpu").manual_seed(0)
+    return torch.randn(y.shape, generator=g, dtype=y.dtype, device="cpu").to(y.device)
+
+
 def _close(a: Tensor, b: Tensor) -> bool:
-    scale = float(b.abs().max())
-    return bool(((a - b).abs() <= 64 * torch.finfo(a.dtype).eps * scale).all())
-
-
-def _title(call: Call) -> str:
-    return call.module or call.name
+    tolerance = 64 * torch.finfo(a.dtype).eps * float(b.abs().max())
+    return bool(((a - b).abs() <= tolerance).all())
 
 
 def _named(found: Sequence[Block]) -> list[Block]:
-    """Name the calls of one module apart."""
-    count: dict[str, int] = {}
-    for block in found:
-        count[block.name] = count.get(block.name, 0) + 1
+    """Name the blocks of one module apart: by their call, and if need be by a number."""
+    names = [b.name for b in found]
+    named = [
+        replace(b, name=f"{b.name}.{b.call.name}") if names.count(b.name) > 1 else b for b in found
+    ]
     seen: dict[str, int] = {}
-    named = []
-    for block in found:
-        name = block.name
-        if count[name] > 1:
-            own = f"{name}.{block.call.name}" if block.call.module else name
-            seen[own] = seen.get(own, 0) + 1
-            name = own if seen[own] == 1 else f"{own} ({seen[own]})"
-        named.append(_changed(block, name=name))
+    for i, block in enumerate(named):
+        seen[block.name] = seen.get(block.name, 0) + 1
+        if seen[block.name] > 1:
+            named[i] = replace(block, name=f"{block.name} ({seen[block.name]})")
     return named
-
-
-def largest_side(block: Block) -> int:
-    """The larger dimension of its Jacobian."""
-    return max(block.shape)
-
-
-def positions(block: Block) -> int:
-    """How many vectors a matrix acts on."""
-    if block.matrix is None:
-        return 1
-    return math.prod(block.shape[:1]) // block.matrix.shape[0]

@@ -37,6 +37,8 @@ class Call:
         Those, in order.
     outputs : list of Tensor
         What depends on the input, detached.
+    places : tuple of int
+        Of those, among all tensors that it returns.
     module : str
         Name of the innermost module whose forward made the call.
     written : bool
@@ -48,6 +50,7 @@ class Call:
     kwargs: Mapping[str, Any]
     inputs: tuple[Ref, ...]
     outputs: list[Tensor]
+    places: tuple[int, ...]
     module: str
     written: bool = False
 
@@ -69,7 +72,8 @@ class Call:
             is_leaf=lambda leaf: isinstance(leaf, Ref),
         )
         out = self.function(*args, **kwargs)
-        return (args[0],) if self.written else tuple(_differentiable(out))
+        made = _tensors(out)
+        return (args[0],) if self.written else tuple(made[place] for place in self.places)
 
 
 @dataclass(eq=False)
@@ -181,12 +185,10 @@ class _Recorder(TorchFunctionMode):
         if writes(func, kwargs) and refs[0] is not None:
             self.tape.keep(refs[0])
         out = func(*args, **kwargs)
-        made = _differentiable(out)
-        written = not made and given[0]._version > versions[0]
-        if written:
-            made = [given[0]]
-        if made and None not in refs:
-            self._write(func, *frozen, [r for r in refs if r is not None], made, written=written)
+        written = not _differentiable(out) and given[0]._version > versions[0]
+        if None not in refs:
+            known = [r for r in refs if r is not None]
+            self._write(func, *frozen, known, given[0] if written else out, written=written)
         return out
 
     def ref(self, t: Tensor) -> Ref | None:
@@ -206,10 +208,9 @@ class _Recorder(TorchFunctionMode):
         def leave(m: nn.Module, _a: object, _k: object, out: object) -> None:
             self._modules.pop()
             given, refs, frozen = began.pop()
-            made = _differentiable(out)
-            if given and None not in refs and any(self.ref(t) is None for t in made):
-                known = [r for r in refs if r is not None]
-                self._write(m, *frozen, known, made, module=name)
+            lost = any(self.ref(t) is None for t in _tensors(out) if t.requires_grad)
+            if given and None not in refs and lost:
+                self._write(m, *frozen, [r for r in refs if r is not None], out, module=name)
 
         return enter, leave
 
@@ -219,16 +220,28 @@ class _Recorder(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         refs: list[Ref],
-        made: list[Tensor],
+        out: object,
         *,
         written: bool = False,
         module: str | None = None,
     ) -> None:
+        made = _differentiable(out)
+        if not made:
+            return
         where = self._modules[-1] if module is None else module
-        values = [t.detach() for t in made]
-        call = Call(function, args, kwargs, tuple(dict.fromkeys(refs)), values, where, written)
-        self.tape.calls.append(call)
-        for i, t in enumerate(made):
+        self.tape.calls.append(
+            Call(
+                function,
+                args,
+                kwargs,
+                tuple(dict.fromkeys(refs)),
+                [t.detach() for t in made.values()],
+                tuple(made),
+                where,
+                written,
+            )
+        )
+        for i, t in enumerate(made.values()):
             self._know(t, Ref(len(self.tape.calls), i))
 
     def _know(self, t: Tensor, ref: Ref) -> None:
@@ -260,5 +273,6 @@ def _tensors(tree: object) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _differentiable(out: object) -> list[Tensor]:
-    return [t for t in _tensors(out) if t.requires_grad]
+def _differentiable(out: object) -> dict[int, Tensor]:
+    """Return what depends on the input, by its place among all tensors."""
+    return {place: t for place, t in enumerate(_tensors(out)) if t.requires_grad}

@@ -23,8 +23,10 @@ from isometry.measure.fingerprint import fingerprint
 from isometry.measure.intervals import uncertainty
 from isometry.measure.method import choose, too_dear
 from isometry.measure.options import Options, Progress
+from isometry.measure.parts import parts
 from isometry.measure.quadrature import Quadrature, Run, quadrature
 from isometry.measure.stages import Stage, stages_of
+from isometry.part import Part
 from isometry.report import InputInfo, JacobianInfo, percent
 from isometry.spectrum import Spectrum, pooled
 from isometry.trust import SelfCheck
@@ -47,6 +49,8 @@ class Sample:
         What was chosen or changed for the measurement.
     quadratures : tuple of Quadrature
         One for each input, where spectra were estimated.
+    parts : tuple of Part
+        Of the network at the first input, for theory; none where it could not be followed.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -54,6 +58,7 @@ class Sample:
     jacobian: JacobianInfo
     notes: tuple[str, ...]
     quadratures: tuple[Quadrature, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -99,10 +104,11 @@ def sample(
     """
     place, notes = chosen_device(options.device)
     options = replace(options, device=place, dtype=chosen_dtype(options.dtype))
-    each = [
-        _at(model, x, replace(options, progress=_share(options.progress, i, len(inputs))), source)
-        for i, x in enumerate(inputs)
-    ]
+    each = []
+    for i, x in enumerate(inputs):
+        progress = _share(options.progress, i, len(inputs))
+        wanted = replace(options, progress=progress, theory=options.theory and i == 0)
+        each.append(_at(model, x, wanted, source))
     together = _together(each)
     return replace(together, notes=(*notes, *together.notes))
 
@@ -126,6 +132,7 @@ def _together(each: list[Sample]) -> Sample:
         ),
         notes=tuple(dict.fromkeys(note for s in each for note in s.notes)),
         quadratures=tuple(quadrature for s in each for quadrature in s.quadratures),
+        parts=first.parts,
     )
 
 
@@ -144,6 +151,7 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
         found, check = _by_stages(jacobian, stages_of(jacobian), options)
     else:
         found, check = _by_method(jacobian, options)
+    cut, why = _cut(jacobian) if options.theory else ([], [])
     mean_square = float(jacobian.x.cpu().double().square().mean())
     return Sample(
         spectra=(found.spectrum,),
@@ -155,9 +163,18 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
             device=str(jacobian.device),
             self_check=check,
         ),
-        notes=(*jacobian.notes, *found.notes, *_remarks(jacobian.shape, found.rank, check)),
+        notes=(*jacobian.notes, *found.notes, *_remarks(jacobian.shape, found.rank, check), *why),
         quadratures=found.quadratures,
+        parts=tuple(cut),
     )
+
+
+def _cut(jacobian: Jacobian) -> tuple[list[Part], list[str]]:
+    """Cut the network into parts for theory, or say why that is not possible."""
+    try:
+        return parts(jacobian), []
+    except MeasurementError as why:
+        return [], [f"no theory: {why}"]
 
 
 def _remarks(shape: tuple[int, int], rank: int, check: SelfCheck | None) -> list[str]:

@@ -1,0 +1,110 @@
+"""From the parts of a network to the laws that its singular values should follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from isometry.distance import kolmogorov_smirnov
+from isometry.errors import TheoryError
+from isometry.laws import Law
+from isometry.part import Part
+from isometry.report import Judgement, Prediction
+from isometry.spectrum import Spectrum
+from isometry.theory import judgement
+from isometry.theory.ensemble import ORTHOGONAL, Ensemble, recognise
+from isometry.theory.free_product import of_parts, with_skips
+from isometry.theory.mean_field import of_limit
+
+__all__ = ["Ensemble", "predict", "recognise"]
+
+_GRID = 400
+
+
+def predict(
+    parts: Sequence[Part], spectrum: Spectrum, directions: int
+) -> tuple[list[Prediction], list[str]]:
+    """Predict a spectrum in up to three ways, and judge how far each one is from it.
+
+    *mean field*: infinite width, from the ensembles of the weights (`mean_field.of_limit`).
+    *free product*: the network's own parts, as if free of each other (`free_product.of_parts`).
+    *free skips*: the same, what stands beside skips added freely (`free_product.with_skips`).
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    spectrum : Spectrum
+        Measured at the same input.
+    directions : int
+        Over how many it is.
+
+    Returns
+    -------
+    predictions : list of Prediction
+    notes : list of str
+        What has no theory, and why.
+    """
+    found: list[Prediction] = []
+    notes: list[str] = []
+    layers = sum(p.kind not in ("activation", "routing") for p in parts)
+
+    def add(name: str, law: Law, judge: Callable[[float, int, int], Judgement]) -> None:
+        ks = _distance(law, spectrum)
+        found.append(_prediction(name, law, ks, judge(ks, directions, layers)))
+
+    try:
+        limit = of_limit(parts)
+        add("mean field", limit.law, judgement.of_limit)
+        notes += _left_out(limit.measured)
+    except TheoryError as why:
+        notes.append(f"no mean-field prediction: {why}")
+    for name, make in (("free product", of_parts), ("free skips", with_skips)):
+        try:
+            add(name, make(parts), judgement.of_parts)
+        except TheoryError as why:
+            if str(why) != "it has no skip":
+                notes.append(f"no prediction by the {name}: {why}")
+    return found, notes
+
+
+def _left_out(why: dict[str, str]) -> list[str]:
+    """Say of the parts without theory which they are, those of one reason together."""
+    names: dict[str, list[str]] = {}
+    for name, reason in why.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        f"no mean field for {', '.join(which[:3])}{_more(len(which) - 3)}: {reason}; measured as a "
+        "block instead"
+        for reason, which in names.items()
+    ]
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def _distance(law: Law, spectrum: Spectrum) -> float:
+    return kolmogorov_smirnov(
+        spectrum.log_sigma,
+        spectrum.weights,
+        law,
+        spectrum.dead + spectrum.unresolved,
+        floor=spectrum.log_floor,
+        atom_width=ORTHOGONAL,
+    )
+
+
+def _prediction(name: str, law: Law, ks: float, judged: Judgement) -> Prediction:
+    grid = law.grid(_GRID)
+    return Prediction(
+        name=name,
+        law=law.name,
+        score=law.score,
+        std_log_sigma=law.std_log_sigma,
+        mean_log_sigma=law.mean_log_sigma,
+        atoms=tuple((a.sigma, a.mass) for a in law.atoms),
+        grid=tuple(map(float, grid)),
+        cdf=tuple(map(float, law.cdf(grid))),
+        density=tuple(map(float, law.density(grid))),
+        ks=ks,
+        judgement=judged,
+    )

@@ -28,12 +28,15 @@ class Matrix:
         Of the kernel, those that are not zero: 1 for a matrix and for a delta kernel.
     bias_variance : float
         Mean square of the biases.
+    bias_centred : bool
+        Whether their mean is within four standard errors of zero.
     """
 
     shape: tuple[int, int]
     sigma: Array
     offsets: int = 1
     bias_variance: float = 0.0
+    bias_centred: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,3 +71,8 @@ class Part:
     matrix: Matrix | None = None
     activation: str | Callable[[Array], Array] | None = None
     branch: Spectrum | None = None
+
+    @property
+    def positions(self) -> int:
+        """How many positions its weight acts on alike."""
+        return max(1, self.shape[0] // self.matrix.shape[0]) if self.matrix else 1

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from isometry.anatomy.path import Segment, branches, segments
 from isometry.anatomy.tape import Call, Ref, Tape
@@ -18,7 +18,7 @@ from isometry.errors import MeasurementError
 Kind = Literal["weight", "activation", "routing", "normalisation", "sum", "opaque"]
 
 _MATRIX: dict[Callable[..., Any], Callable[..., Tensor]] = {
-    F.linear: lambda x, w, b=None: w,
+    functional.linear: lambda x, w, b=None: w,
     torch.matmul: lambda x, w: w.T,
     torch.mm: lambda x, w: w.T,
     torch.Tensor.matmul: lambda x, w: w.T,
@@ -26,7 +26,7 @@ _MATRIX: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.Tensor.__matmul__: lambda x, w: w.T,
     torch.addmm: lambda b, x, w: w.T,
 }
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
 _NORMALISATIONS = {"layer_norm", "rms_norm", "group_norm", "instance_norm", "softmax"}
 
 
@@ -157,7 +157,7 @@ def _by_trying(block: Block) -> Block:
         plain = bool((slopes == 1).all())
         return replace(block, kind="routing" if plain else "activation", slopes=slopes)
     moved = pulled[pulled != 0]
-    whole = len(moved) == min(block.shape) == len(moved.unique())
+    whole = len(moved) == min(block.shape) == len(torch.unique(moved))
     if whole and bool(torch.isin(moved, u).all()):
         return replace(block, kind="routing", slopes=torch.ones_like(moved))
     return block

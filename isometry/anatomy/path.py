@@ -75,8 +75,10 @@ def _leading(tape: Tape, start: Ref, stop: Ref) -> list[int]:
     """Calls that depend on the start and that the stop depends on, in order."""
     after = {start.call}
     for number in range(start.call + 1, stop.call + 1):
-        if any(ref == start or (ref.call in after and ref.call != start.call)
-               for ref in tape.inputs(number)):
+        if any(
+            ref == start or (ref.call in after and ref.call != start.call)
+            for ref in tape.inputs(number)
+        ):
             after.add(number)
     needed, found = {stop.call}, list[int]()
     for number in range(stop.call, start.call, -1):

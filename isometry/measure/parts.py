@@ -127,13 +127,15 @@ def _matrix(block: Block) -> Matrix | None:
     else:
         return None
     sigma = torch.linalg.svdvals(weight.detach().double()).cpu().numpy()
-    bias = _bias(block)
-    return Matrix(
-        (weight.shape[0], weight.shape[1]),
-        sigma,
-        offsets,
-        0.0 if bias is None else _mean_square(bias),
-    )
+    shape = weight.shape[0], weight.shape[1]
+    if (bias := _bias(block)) is None:
+        return Matrix(shape, sigma, offsets)
+    return Matrix(shape, sigma, offsets, _mean_square(bias), _centred(bias))
+
+
+def _centred(bias: Tensor) -> bool:
+    b = bias.detach().double()
+    return bool(b.mean().abs() <= 4 * b.std(correction=0) / len(b) ** 0.5)
 
 
 def _bias(block: Block) -> Tensor | None:

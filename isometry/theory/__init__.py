@@ -46,10 +46,12 @@ def predict(
     found: list[Prediction] = []
     notes: list[str] = []
     layers = sum(p.kind not in ("activation", "routing") for p in parts)
+    positions = max((p.positions for p in parts), default=1)
 
-    def add(name: str, law: Law, judge: Callable[[float, int, int], Judgement]) -> None:
+    def add(name: str, law: Law, judge: Callable[[float, int, int, int], Judgement]) -> None:
         ks = _distance(law, spectrum)
-        found.append(_prediction(name, law, ks, judge(ks, directions, layers)))
+        judged = judge(ks, directions, layers, positions)
+        found.append(_prediction(name, law, ks, judged))
 
     try:
         limit = of_limit(parts)
@@ -57,6 +59,8 @@ def predict(
         notes += _left_out(limit.measured)
     except TheoryError as why:
         notes.append(f"no mean-field prediction: {why}")
+    if len(parts) == 1 and parts[0].branch is None:
+        return found, notes  # nothing to multiply
     for name, make in (("free product", of_parts), ("free skips", with_skips)):
         try:
             add(name, make(parts), judgement.of_parts)

@@ -89,6 +89,8 @@ def _weight(part: Part, m: float) -> tuple[Factor, float]:
         raise TheoryError(f"its weight looks neither Gaussian nor orthogonal ({ensemble.evidence})")
     if ensemble.name == "orthogonal" and part.matrix.offsets > 1:
         raise TheoryError("its kernel is orthogonal as a matrix, which as a convolution it is not")
+    if not part.matrix.bias_centred:
+        raise TheoryError("its biases are not centred")
     q = ensemble.sigma_w**2 * m + part.matrix.bias_variance
     rows, columns = part.shape
     if ensemble.name == "orthogonal":

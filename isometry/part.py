@@ -58,8 +58,13 @@ class Part:
         Of a weight.
     activation : str or callable, optional
         Of an activation that is one function of every entry.
+    slopes : ndarray or None
+        Of an activation that leaves every entry in its place, the slope of each.
     branch : Spectrum or None
         Of a sum x + F(x), the singular values of F alone.
+    ways : tuple of tuple of Part
+        Of a sum, the parts of either way, () for the skip; left out where they are more than
+        weights, activations and sums.
     """
 
     name: str
@@ -70,7 +75,9 @@ class Part:
     after: float = 1.0
     matrix: Matrix | None = None
     activation: str | Callable[[Array], Array] | None = None
+    slopes: Array | None = None
     branch: Spectrum | None = None
+    ways: tuple[tuple[Part, ...], ...] = ()
 
     @property
     def positions(self) -> int:

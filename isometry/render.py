@@ -131,7 +131,7 @@ def _results(report: Report) -> list[_Section]:
         _Table(_numbers(report)),
     ]
     if report.theory:
-        sections.append(_Table([(p.name, _predicted(p)) for p in report.theory]))
+        sections.append(_Table([("theory", _predicted(p)) for p in report.theory]))
     if report.findings:
         sections.append(_Findings(report.findings))
     return sections
@@ -233,7 +233,7 @@ def _condition(report: Report) -> str:
 def _predicted(p: Prediction) -> str:
     atoms = "".join(f", atom {mass:.3g} at σ = {sigma:.3g}" for sigma, mass in p.atoms)
     return (
-        f"{p.law}: score {p.score:.3g}, drift {p.mean_log_sigma:+.3g}, "
+        f"{p.name} ({p.law}): score {p.score:.3g}, drift {p.mean_log_sigma:+.3g}, "
         f"spread {p.std_log_sigma:.3g}{atoms}; distance (KS) {p.ks:.3f}{_judged(p)}"
     )
 

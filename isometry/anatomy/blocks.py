@@ -52,6 +52,8 @@ class Block:
     slopes : Tensor or None
         Of an activation, the derivative of every entry of what goes out or comes in, whichever
         are fewer, in no particular order; of routing, ones.
+    elementwise : bool
+        Of an activation, whether every entry stays in its place: slopes are then in order.
     matrix : Tensor or None
         (n_out, n_in) of a weight that acts on the last dimension.
     kernel : Tensor or None
@@ -69,6 +71,7 @@ class Block:
     shape: tuple[int, int]
     call: Call
     slopes: Tensor | None = None
+    elementwise: bool = False
     matrix: Tensor | None = None
     kernel: Tensor | None = None
     ways: tuple[tuple[Block, ...], ...] = ()
@@ -155,7 +158,8 @@ def _by_trying(block: Block) -> Block:
     pulled, slopes = _pull(x, y, u), _pull(x, y, torch.ones_like(y))
     if x.shape == y.shape and _close(pulled, slopes * u):
         plain = bool((slopes == 1).all())
-        return replace(block, kind="routing" if plain else "activation", slopes=slopes)
+        kind: Kind = "routing" if plain else "activation"
+        return replace(block, kind=kind, slopes=slopes, elementwise=True)
     moved = pulled[pulled != 0]
     whole = len(moved) == min(block.shape) == len(torch.unique(moved))
     if whole and bool(torch.isin(moved, u).all()):
@@ -192,9 +196,12 @@ def _joined(run: Sequence[Block]) -> list[Block]:
     x, y = _linearised(whole)
     # Each column, and each row, has one entry at most: Jᵀ1 holds those of the columns.
     slopes = _pull(x, y, torch.ones_like(y)).flatten()
+    u = _random_like(y)
+    stays = len(slopes) == u.numel() and _close(_pull(x, y, u).flatten(), slopes * u.flatten())
     if len(slopes) > min(shape):
         slopes = slopes[slopes.abs().argsort(descending=True)[: min(shape)]]
-    return [replace(whole, kind="activation" if acting else "routing", slopes=slopes)]
+    kind: Kind = "activation" if acting else "routing"
+    return [replace(whole, kind=kind, slopes=slopes, elementwise=stays)]
 
 
 def _linearised(block: Block) -> tuple[Tensor, Tensor]:

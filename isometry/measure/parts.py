@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,10 +64,23 @@ def _part(block: Block) -> Part:
     if block.kind == "weight":
         return replace(found, matrix=_matrix(block))
     if block.kind == "activation":
-        return replace(found, activation=_activation(block))
+        slopes = block.slopes.flatten().double().cpu().numpy() if block.elementwise else None
+        return replace(found, activation=_activation(block), slopes=slopes)
+    if block.kind == "sum" and all(map(_is_simple, block.ways)):
+        found = replace(found, ways=tuple(tuple(map(_part, way)) for way in block.ways))
     if () in block.ways:
         return replace(found, branch=_of(lambda x: block.function(x) - x, block.point))
     return found
+
+
+def _is_simple(way: Sequence[Block]) -> bool:
+    """Whether a way is made of matrices, elementwise maps, and sums of such."""
+    return all(
+        block.matrix is not None
+        or block.elementwise
+        or (block.kind == "sum" and all(map(_is_simple, block.ways)))
+        for block in way
+    )
 
 
 def _spectrum(block: Block) -> Spectrum:

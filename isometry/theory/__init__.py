@@ -11,9 +11,10 @@ from isometry.part import Part
 from isometry.report import Judgement, Prediction
 from isometry.spectrum import Spectrum
 from isometry.theory import judgement
+from isometry.theory.dyson import of_skips
 from isometry.theory.ensemble import ORTHOGONAL, Ensemble, recognise
 from isometry.theory.free_product import of_parts, with_skips
-from isometry.theory.mean_field import of_limit
+from isometry.theory.mean_field import grouped, of_limit
 
 __all__ = ["Ensemble", "predict", "recognise"]
 
@@ -28,6 +29,8 @@ def predict(
     *mean field*: infinite width, from the ensembles of the weights (`mean_field.of_limit`).
     *free product*: the network's own parts, as if free of each other (`free_product.of_parts`).
     *free skips*: the same, what stands beside skips added freely (`free_product.with_skips`).
+    *correlated skips*: where these depart, skips and Gaussian weights with the joint law of the
+    slopes (`dyson.of_skips`).
 
     Parameters
     ----------
@@ -56,7 +59,7 @@ def predict(
     try:
         limit = of_limit(parts)
         add("mean field", limit.law, judgement.of_limit)
-        notes += _left_out(limit.measured)
+        notes += [f"measured as a block, not predicted: {w}" for w in grouped(limit.measured)]
     except TheoryError as why:
         notes.append(f"no mean-field prediction: {why}")
     if len(parts) == 1 and parts[0].branch is None:
@@ -67,23 +70,13 @@ def predict(
         except TheoryError as why:
             if str(why) != "it has no skip":
                 notes.append(f"no prediction by the {name}: {why}")
+    if any(p.judgement and p.judgement.word == "departs" for p in found):
+        try:  # it is dear: where layers are free of each other, the others say as much
+            add("correlated skips", of_skips(parts), judgement.of_parts)
+        except TheoryError as why:
+            if str(why) != "it has no skip":
+                notes.append(f"no prediction by the Dyson equation: {why}")
     return found, notes
-
-
-def _left_out(why: dict[str, str]) -> list[str]:
-    """Say of the parts without theory which they are, those of one reason together."""
-    names: dict[str, list[str]] = {}
-    for name, reason in why.items():
-        names.setdefault(reason, []).append(name)
-    return [
-        f"no mean field for {', '.join(which[:3])}{_more(len(which) - 3)}: {reason}; measured as a "
-        "block instead"
-        for reason, which in names.items()
-    ]
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
 
 
 def _distance(law: Law, spectrum: Spectrum) -> float:

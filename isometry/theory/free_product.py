@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 def of_parts(parts: Sequence[Part]) -> Law:
     """Law of J if its parts were free of each other: every one enters as it was measured."""
     _require(parts)
-    return free_product([measured(p) for p in parts], name=f"{_count(parts)}, as measured")
+    return free_product([measured(p) for p in parts], name=f"{_count(parts)} as measured")
 
 
 def with_skips(parts: Sequence[Part]) -> Law:
@@ -38,7 +38,7 @@ def with_skips(parts: Sequence[Part]) -> Law:
     if not skips:
         raise TheoryError("it has no skip")
     factors = [measured(p) if p.branch is None else _residual(p, p.branch) for p in parts]
-    return free_product(factors, name=f"{_count(parts)}, {skips} skips added freely")
+    return free_product(factors, name=f"{_count(parts)} as measured, {skips} skips")
 
 
 def measured(part: Part) -> Factor:
@@ -72,4 +72,4 @@ def _require(parts: Sequence[Part]) -> None:
 
 
 def _count(parts: Sequence[Part]) -> str:
-    return f"free product of {len(parts)} part{'s' if len(parts) > 1 else ''}"
+    return f"{len(parts)} part{'s' if len(parts) > 1 else ''}"

@@ -64,12 +64,23 @@ def of_limit(parts: Sequence[Part]) -> Limit:
             factor, m, q = measured(part), part.after, None
         factors.append(factor)
     if len(why) == len(parts):
-        raise TheoryError("; ".join(f"{name}: {reason}" for name, reason in list(why.items())[:3]))
+        raise TheoryError("; ".join(grouped(why)))
     layers = sum(p.kind == "weight" for p in parts)
     name = f"{layers} layer{'s' if layers > 1 else ''} of infinite width"
     if why:
         name += f", {len(why)} part{'s' if len(why) > 1 else ''} as measured"
     return Limit(free_product(factors, name=name), why)
+
+
+def grouped(why: dict[str, str]) -> list[str]:
+    """Say of the parts without theory which they are, those of one reason together."""
+    names: dict[str, list[str]] = {}
+    for name, reason in why.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        f"{', '.join(which[:3])}{f' and {len(which) - 3} more' * (len(which) > 3)}: {reason}"
+        for reason, which in names.items()
+    ]
 
 
 _KINDS = {

@@ -255,15 +255,16 @@ def _measure(
     model: Callable[..., Any], x: object, options: Options, source: str | None = None
 ) -> Sample:
     """Find the inputs and measure at each: all that `analyze` and `spectrum` share."""
-    inputs, found, notes = _inputs(model, x, options)
+    inputs, found, notes = chosen_inputs(model, x, options)
     with explained_shape(model):
         measured = sample(model, inputs, options, source=source or found)
     return replace(measured, notes=(*notes, *measured.notes))
 
 
-def _inputs(
+def chosen_inputs(
     model: Callable[..., Any], x: object, options: Options
 ) -> tuple[list[Any], str, list[str]]:
+    """Return the inputs to measure at, what they are, and what was chosen."""
     if x is None:
         scale, seed = options.input_scale, options.seed
         drawn = default_inputs(model, options.shape, options.samples, scale=scale, seed=seed)
@@ -290,7 +291,13 @@ def _report(
     ends = (_printable(options.start or "input"), _printable(options.stop or "output"))
     verdict, findings = diagnosis.diagnose(
         diagnosis.Evidence(
-            measured.spectrum, overall, measured.jacobian, measured.input, built, ends
+            measured.spectrum,
+            overall,
+            measured.jacobian,
+            measured.input,
+            built,
+            ends,
+            tuple(theory.odd(measured.parts)),
         )
     )
     return Report(

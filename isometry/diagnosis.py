@@ -47,6 +47,7 @@ class Evidence:
     input: InputInfo
     anatomy: Anatomy
     ends: tuple[str, str] = ("input", "output")  # between which layers
+    odd: tuple[Finding, ...] = ()  # what theory finds odd about its weights
 
     @cached_property
     def status(self) -> str:
@@ -73,6 +74,7 @@ def diagnose(evidence: Evidence) -> tuple[Verdict, tuple[Finding, ...]]:
         *_gain(evidence),
         *_spread(evidence),
         *_dead(evidence),
+        *evidence.odd,
         *_remarks(evidence),
     ]
     order = {"error": 0, "warning": 1, "note": 2}

@@ -13,12 +13,35 @@ from isometry.spectrum import Spectrum
 Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Interface:
+    """How two neighbouring weights lie to each other.
+
+    Attributes
+    ----------
+    before, after : str
+        Names of the two.
+    z : float
+        Normalised mixed moment of their Grams (`measure.interfaces`): mean 0 and standard deviation
+        1 where they are free of each other, positive where large meets large.
+    peak : float
+        What the two largest eigenvalues have of it, in (0, 1]: how far its tail is from a normal
+        one's.
+    """
+
+    before: str
+    after: str
+    z: float
+    peak: float
+
+
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """The weight of a part.
 
     Attributes
     ----------
+    name : str
     shape : tuple of int
         (n_out, n_in); of a convolution, n_in counts all offsets of the kernel.
     sigma : ndarray, shape (min(shape),)
@@ -30,13 +53,24 @@ class Matrix:
         Mean square of the biases.
     bias_centred : bool
         Whether their mean is within four standard errors of zero.
+    empty : int
+        How many rows are zero.
+    off : int
+        How many units let nothing through at any input of the size that was measured, those of
+        empty rows among them.
+    interface : Interface or None
+        With the weight before it.
     """
 
+    name: str
     shape: tuple[int, int]
     sigma: Array
     offsets: int = 1
     bias_variance: float = 0.0
     bias_centred: bool = True
+    empty: int = 0
+    off: int = 0
+    interface: Interface | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +99,8 @@ class Part:
     ways : tuple of tuple of Part
         Of a sum, the parts of either way, () for the skip; left out where they are more than
         weights, activations and sums.
+    inside : tuple of Matrix
+        Of a sum, all weights on its ways.
     """
 
     name: str
@@ -78,8 +114,10 @@ class Part:
     slopes: Array | None = None
     branch: Spectrum | None = None
     ways: tuple[tuple[Part, ...], ...] = ()
+    inside: tuple[Matrix, ...] = ()
 
     @property
     def positions(self) -> int:
-        """How many positions its weight acts on alike."""
-        return max(1, self.shape[0] // self.matrix.shape[0]) if self.matrix else 1
+        """How many positions its weight, or the last one inside, acts on alike."""
+        weight = self.matrix or (self.inside[-1] if self.inside else None)
+        return max(1, self.shape[0] // weight.shape[0]) if weight else 1

@@ -17,14 +17,15 @@ from isometry.errors import MeasurementError
 
 Kind = Literal["weight", "activation", "routing", "normalisation", "sum", "opaque"]
 
-_MATRIX: dict[Callable[..., Any], Callable[..., Tensor]] = {
-    functional.linear: lambda x, w, b=None: w,
-    torch.matmul: lambda x, w: w.T,
-    torch.mm: lambda x, w: w.T,
-    torch.Tensor.matmul: lambda x, w: w.T,
-    torch.Tensor.mm: lambda x, w: w.T,
-    torch.Tensor.__matmul__: lambda x, w: w.T,
-    torch.addmm: lambda b, x, w: w.T,
+# Where these take what they multiply, and the matrix.
+_MATRIX: dict[Callable[..., Any], tuple[int, int]] = {
+    functional.linear: (0, 1),
+    torch.matmul: (0, 1),
+    torch.mm: (0, 1),
+    torch.Tensor.matmul: (0, 1),
+    torch.Tensor.mm: (0, 1),
+    torch.Tensor.__matmul__: (0, 1),
+    torch.addmm: (1, 2),
 }
 _CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
 _NORMALISATIONS = {"layer_norm", "rms_norm", "group_norm", "instance_norm", "softmax"}
@@ -58,6 +59,8 @@ class Block:
         (n_out, n_in) of a weight that acts on the last dimension.
     kernel : Tensor or None
         Of a convolution, (n_out, n_in / groups, *offsets).
+    circular : bool
+        Of a convolution, whether its padding is.
     call : Call
         The last of its calls.
     ways : tuple of tuple of Block
@@ -74,6 +77,7 @@ class Block:
     elementwise: bool = False
     matrix: Tensor | None = None
     kernel: Tensor | None = None
+    circular: bool = False
     ways: tuple[tuple[Block, ...], ...] = ()
 
 
@@ -136,11 +140,13 @@ def _block(tape: Tape, segment: Segment) -> Block:
 
 def _matrix(call: Call) -> Tensor | None:
     """Return the matrix by which a call multiplies, if that is what it does."""
-    find = _MATRIX.get(call.function)
-    if find is None or call.kwargs or len(call.inputs) > 1:
+    places = _MATRIX.get(call.function)
+    if places is None or call.kwargs or len(call.inputs) > 1:
         return None
-    found = find(*call.args)
-    return found if isinstance(found, Tensor) and found.ndim == 2 else None
+    x, matrix = (call.args[place] for place in places)
+    if not isinstance(x, Ref) or not isinstance(matrix, Tensor) or matrix.ndim != 2:
+        return None
+    return matrix if call.function is functional.linear else matrix.T
 
 
 def _kernel(call: Call) -> Tensor | None:
@@ -170,10 +176,36 @@ def _by_trying(block: Block) -> Block:
 def _merged(found: Sequence[Block]) -> list[Block]:
     """Join neighbours that mix no entries, and drop what does nothing."""
     joined: list[Block] = []
+    found = _padded(found)
     for mixes, group in groupby(found, key=lambda b: b.kind not in ("activation", "routing")):
         run = list(group)
         joined += run if mixes else _joined(run)
     return joined
+
+
+def _padded(found: Sequence[Block]) -> list[Block]:
+    """Make padding part of the convolution that it is for."""
+    joined: list[Block] = []
+    for block in found:
+        before = joined[-1] if joined else None
+        if block.kernel is not None and before is not None and before.call.name == "pad":
+            mode = (*before.call.args, before.call.kwargs.get("mode"))
+            joined[-1] = replace(
+                block,
+                function=_after(before.function, block.function),
+                point=before.point,
+                shape=(block.shape[0], before.shape[1]),
+                circular="circular" in [m for m in mode if isinstance(m, str)],
+            )
+        else:
+            joined.append(block)
+    return joined
+
+
+def _after(
+    first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    return lambda x: then(first(x))
 
 
 def _joined(run: Sequence[Block]) -> list[Block]:

@@ -111,11 +111,13 @@ class Tape:
 
     def between(self, start: Ref, stop: Ref, calls: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """Return the function from one tensor to another that these calls make."""
+        # Not the tape itself: what looks for modules in a function would walk through all of it.
+        steps = [(number, self.calls[number - 1]) for number in calls]
 
         def function(x: Tensor) -> Tensor:
             values = {start: x}
-            for number in calls:
-                made = self.calls[number - 1](values)
+            for number, call in steps:
+                made = call(values)
                 values |= {Ref(number, i): t for i, t in enumerate(made)}
             return values[stop]
 

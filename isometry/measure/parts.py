@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,9 @@ from isometry.anatomy import Block, blocks, record
 from isometry.jacobian import Jacobian
 from isometry.jacobian.bottleneck import Bottleneck
 from isometry.measure.exact import exact
+from isometry.measure.matrices import acts_alike, inside, matrices
 from isometry.measure.quadrature import quadrature
+from isometry.measure.symbol import symbol
 from isometry.part import Matrix, Part
 from isometry.spectrum import Spectrum
 
@@ -34,7 +36,8 @@ def parts(jacobian: Jacobian) -> list[Part]:
 
     Slopes are singular values as they stand, up to sign; a matrix that acts on every position alike
     has those of one position; a kernel with a single offset in its middle those of its matrix,
-    whatever the padding. Everything else is measured by its own Jacobian.
+    whatever the padding; a circular convolution those of its Fourier modes. Everything else is
+    measured by its own Jacobian.
 
     Parameters
     ----------
@@ -47,10 +50,22 @@ def parts(jacobian: Jacobian) -> list[Part]:
         If the way from the input to the output could not be followed.
     """
     with jacobian.session():
-        return [_part(block) for block in blocks(record(jacobian)).blocks]
+        way = blocks(record(jacobian)).blocks
+        known = matrices(way)
+        return [part(block, known) for block in way]
 
 
-def _part(block: Block) -> Part:
+def part(block: Block, known: Mapping[Block, Matrix] | None = None) -> Part:
+    """Measure one block alone, inside the session of its network's Jacobian.
+
+    Parameters
+    ----------
+    block : Block
+    known : mapping of Block to Matrix, optional
+        Weights, as `matrices` tells them with their neighbours; without it, they have none.
+    """
+    if known is None:
+        known = matrices([block])
     with torch.no_grad():
         out = block.function(block.point)
     found = Part(
@@ -62,12 +77,16 @@ def _part(block: Block) -> Part:
         after=_mean_square(out),
     )
     if block.kind == "weight":
-        return replace(found, matrix=_matrix(block))
+        return replace(found, matrix=known.get(block))
     if block.kind == "activation":
-        slopes = block.slopes.flatten().double().cpu().numpy() if block.elementwise else None
-        return replace(found, activation=_activation(block), slopes=slopes)
-    if block.kind == "sum" and all(map(_is_simple, block.ways)):
-        found = replace(found, ways=tuple(tuple(map(_part, way)) for way in block.ways))
+        found = replace(found, activation=_activation(block))
+        if block.elementwise and block.slopes is not None:
+            found = replace(found, slopes=block.slopes.flatten().double().cpu().numpy())
+        return found
+    if block.kind == "sum":
+        found = replace(found, inside=inside(block))
+        if all(map(_is_simple, block.ways)):
+            found = replace(found, ways=tuple(tuple(map(part, way)) for way in block.ways))
     if () in block.ways:
         return replace(found, branch=_of(lambda x: block.function(x) - x, block.point))
     return found
@@ -86,8 +105,10 @@ def _is_simple(way: Sequence[Block]) -> bool:
 def _spectrum(block: Block) -> Spectrum:
     if block.slopes is not None:
         return _listed(block.slopes.abs().flatten())
-    if block.kind == "weight" and (matrix := _acts_alike(block)) is not None:
-        return _listed(torch.linalg.svdvals(matrix.detach().double()))
+    if block.kind == "weight" and (matrix := acts_alike(block)) is not None:
+        return _of_matrix(matrix.detach().double())
+    if (values := symbol(block)) is not None:
+        return _listed(values)
     return _of(block.function, block.point)
 
 
@@ -99,63 +120,38 @@ def _of(function: Callable[[Tensor], Tensor], point: Tensor) -> Spectrum:
     return quadrature(jacobian, probes=_PROBES, steps=_STEPS, caps=caps).spectrum
 
 
+def _of_matrix(matrix: Tensor) -> Spectrum:
+    """Singular values; rows and columns of zeros are dead, what else rounds to zero is not."""
+    sigma = torch.linalg.svdvals(matrix)
+    filled = matrix != 0
+    alive = int(min(filled.any(0).sum(), filled.any(1).sum()))
+    sigma[alive:] = 0
+    floor = max(matrix.shape) ** 0.5 * torch.finfo(matrix.dtype).eps * sigma[0]
+    known = sigma[sigma > floor].cpu().numpy()
+    share = 1 / len(sigma)
+    return Spectrum.of(
+        known,
+        np.full(len(known), share),
+        floor=float(floor),
+        unresolved=(alive - len(known)) * share,
+        dead=(len(sigma) - alive) * share,
+    )
+
+
 def _listed(sigma: Tensor) -> Spectrum:
+    """Singular values that are known one by one; what float64 loses beside others is unresolved."""
     values = sigma.detach().double().cpu().numpy()
-    resolved = values[values > 0]
-    weights = np.full(len(resolved), 1 / len(values))
-    return Spectrum.of(resolved, weights, dead=1 - len(resolved) / len(values))
-
-
-def _acts_alike(block: Block) -> Tensor | None:
-    """Return the matrix that acts on every position, if that is what the block does."""
-    if block.matrix is not None:
-        return block.matrix
-    kernel = block.kernel
-    if kernel is None:
-        return None
-    same_places = block.shape[0] * kernel.shape[1] == block.shape[1] * kernel.shape[0]
-    odd = all(side % 2 for side in kernel.shape[2:])
-    used, middle = _offsets(kernel), kernel[0, 0].numel() // 2
-    if same_places and odd and used.tolist() == [middle] and _groups(block) == 1:
-        return kernel.flatten(2)[:, :, middle]
-    return None
-
-
-def _offsets(kernel: Tensor) -> Tensor:
-    """Return which offsets of a kernel are not zero."""
-    return kernel.flatten(2).abs().amax((0, 1)).nonzero().flatten()
-
-
-def _groups(block: Block) -> int:
-    call = block.call
-    return int(call.kwargs.get("groups", call.args[6] if len(call.args) > 6 else 1))
-
-
-def _matrix(block: Block) -> Matrix | None:
-    if block.matrix is not None:
-        weight, offsets = block.matrix, 1
-    elif block.kernel is not None and _groups(block) == 1:
-        used = _offsets(block.kernel)
-        weight, offsets = block.kernel.flatten(2)[:, :, used].flatten(1), len(used)
-    else:
-        return None
-    sigma = torch.linalg.svdvals(weight.detach().double()).cpu().numpy()
-    shape = weight.shape[0], weight.shape[1]
-    if (bias := _bias(block)) is None:
-        return Matrix(shape, sigma, offsets)
-    return Matrix(shape, sigma, offsets, _mean_square(bias), _centred(bias))
-
-
-def _centred(bias: Tensor) -> bool:
-    b = bias.detach().double()
-    return bool(b.mean().abs() <= 4 * b.std(correction=0) / len(b) ** 0.5)
-
-
-def _bias(block: Block) -> Tensor | None:
-    """Return what a call adds: the argument that is a vector, wherever it stands."""
-    given = (*block.call.args, *block.call.kwargs.values())
-    vectors = [t for t in given if isinstance(t, Tensor) and t.ndim == 1]
-    return vectors[0] if vectors else None
+    floor = float(np.finfo(np.float64).eps * values.max())
+    resolved = values[values > floor]
+    share = 1 / len(values)
+    dead = int(np.count_nonzero(values == 0))
+    return Spectrum.of(
+        resolved,
+        np.full(len(resolved), share),
+        floor=floor,
+        unresolved=(len(values) - len(resolved) - dead) * share,
+        dead=dead * share,
+    )
 
 
 def _activation(block: Block) -> str | Callable[[Array], Array] | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
 
 from isometry.distance import kolmogorov_smirnov
 from isometry.errors import TheoryError
@@ -15,10 +18,13 @@ from isometry.theory.dyson import of_skips
 from isometry.theory.ensemble import ORTHOGONAL, Ensemble, recognise
 from isometry.theory.free_product import of_parts, with_skips
 from isometry.theory.mean_field import grouped, of_limit
+from isometry.theory.odd import odd
 
-__all__ = ["Ensemble", "predict", "recognise"]
+__all__ = ["Ensemble", "odd", "predict", "recognise"]
 
 _GRID = 400
+# log of the smallest singular value that float64 can tell beside one of size 1, in one part.
+_RESOLUTION = float(np.log(np.finfo(np.float64).eps))
 
 
 def predict(
@@ -50,9 +56,12 @@ def predict(
     notes: list[str] = []
     layers = sum(p.kind not in ("activation", "routing") for p in parts)
     positions = max((p.positions for p in parts), default=1)
+    interfaces = [p.matrix.interface for p in parts if p.matrix and p.matrix.interface]
+    pointwise = all(p.kind == "activation" or (p.matrix and p.matrix.offsets == 1) for p in parts)
+    of_own = partial(judgement.of_parts, interfaces=interfaces, pointwise=pointwise)
 
     def add(name: str, law: Law, judge: Callable[[float, int, int, int], Judgement]) -> None:
-        ks = _distance(law, spectrum)
+        ks = _distance(law, spectrum, _floor(parts, spectrum))
         judged = judge(ks, directions, layers, positions)
         found.append(_prediction(name, law, ks, judged))
 
@@ -66,26 +75,33 @@ def predict(
         return found, notes  # nothing to multiply
     for name, make in (("free product", of_parts), ("free skips", with_skips)):
         try:
-            add(name, make(parts), judgement.of_parts)
+            add(name, make(parts), of_own)
         except TheoryError as why:
             if str(why) != "it has no skip":
                 notes.append(f"no prediction by the {name}: {why}")
     if any(p.judgement and p.judgement.word == "departs" for p in found):
         try:  # it is dear: where layers are free of each other, the others say as much
-            add("correlated skips", of_skips(parts), judgement.of_parts)
+            add("correlated skips", of_skips(parts), of_own)
         except TheoryError as why:
             if str(why) != "it has no skip":
                 notes.append(f"no prediction by the Dyson equation: {why}")
     return found, notes
 
 
-def _distance(law: Law, spectrum: Spectrum) -> float:
+def _floor(parts: Sequence[Part], spectrum: Spectrum) -> float:
+    """Where to stop comparing: what a part does not resolve is zero in the law of its product."""
+    if any(p.spectrum.unresolved for p in parts):
+        return max(spectrum.log_floor, float(spectrum.log_sigma.max()) + _RESOLUTION)
+    return spectrum.log_floor
+
+
+def _distance(law: Law, spectrum: Spectrum, floor: float) -> float:
     return kolmogorov_smirnov(
         spectrum.log_sigma,
         spectrum.weights,
         law,
         spectrum.dead + spectrum.unresolved,
-        floor=spectrum.log_floor,
+        floor=floor,
         atom_width=ORTHOGONAL,
     )
 

@@ -19,7 +19,7 @@ ORTHOGONAL = 1e-4
 # The smaller side times the Kolmogorov–Smirnov distance of one i.i.d. matrix from its limit is of
 # order one (eigenvalue rigidity); trained or structured matrices exceed this by far.
 _IID = 4.0
-_SMALLEST = 24  # a narrower matrix cannot tell its ensemble
+SMALLEST = 24  # a narrower matrix cannot tell its ensemble
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def recognise(sigma: Array, rows: int, columns: int) -> Ensemble:
     if off < ORTHOGONAL:
         kind = "orthogonal" if rows == columns else "semi-orthogonal"
         return Ensemble("orthogonal", sigma_w, f"{kind}: singular values equal to {off:.0e}")
-    if n < _SMALLEST:
+    if n < SMALLEST:
         return Ensemble("other", sigma_w, f"{n} singular values are too few to tell")
     law = _marchenko_pastur(rows / columns)
     logs = np.log(np.maximum(sigma / sigma_w, np.finfo(np.float64).tiny))

@@ -45,6 +45,27 @@ def of_limit(parts: Sequence[Part]) -> Limit:
     TheoryError
         If no part has a theory.
     """
+    factors, why = limit_factors(parts)
+    if len(why) == len(parts):
+        raise TheoryError("; ".join(grouped(why)))
+    layers = sum(p.kind == "weight" for p in parts)
+    name = f"{layers} layer{'s' if layers > 1 else ''} of infinite width"
+    if why:
+        name += f", {len(why)} part{'s' if len(why) > 1 else ''} as measured"
+    return Limit(free_product(factors, name=name), why)
+
+
+def limit_factors(
+    parts: Sequence[Part], *, own: bool = False
+) -> tuple[list[Factor], dict[str, str]]:
+    """The factors of that law, one for each part; and which are as measured, and why.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    own : bool
+        Take q_l and m_l as they were measured behind each part, in place of the recursion.
+    """
     factors: list[Factor] = []
     why: dict[str, str] = {}
     m = parts[0].before if parts else 1.0  # mean square of the signal
@@ -53,23 +74,17 @@ def of_limit(parts: Sequence[Part]) -> Limit:
         try:
             if part.kind == "weight":
                 factor, q = _weight(part, m)
-                m = q
+                m = q = part.after if own else q
             elif part.kind == "activation":
                 factor, m = _activation(part, q)
-                q = None
+                m, q = part.after if own else m, None
             else:
                 raise TheoryError(f"no theory for {_KINDS.get(part.kind, part.kind)}")
         except TheoryError as e:
             why[part.name] = str(e)
             factor, m, q = measured(part), part.after, None
         factors.append(factor)
-    if len(why) == len(parts):
-        raise TheoryError("; ".join(grouped(why)))
-    layers = sum(p.kind == "weight" for p in parts)
-    name = f"{layers} layer{'s' if layers > 1 else ''} of infinite width"
-    if why:
-        name += f", {len(why)} part{'s' if len(why) > 1 else ''} as measured"
-    return Limit(free_product(factors, name=name), why)
+    return factors, why
 
 
 def grouped(why: dict[str, str]) -> list[str]:

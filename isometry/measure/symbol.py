@@ -66,7 +66,8 @@ def _pure(block: Block) -> bool:
 
 def _steps(block: Block, name: str, place: int, default: int) -> tuple[int, ...]:
     """Return an argument of a convolution, one for each dimension."""
-    call, dimensions = block.call, block.point.ndim - 2
+    call, kernel = block.call, block.kernel
+    dimensions = 0 if kernel is None else kernel.ndim - 2
     given = call.kwargs.get(name, call.args[place] if len(call.args) > place else default)
     steps = tuple(given) if isinstance(given, tuple | list) else (given,)
     return steps * dimensions if len(steps) == 1 else steps

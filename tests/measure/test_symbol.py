@@ -23,6 +23,7 @@ def only_block(net, x):
         (nn.Conv2d(4, 6, 3, padding=2, dilation=2, groups=2, padding_mode="circular"), (1, 4, 5, 7)),
         (nn.Conv1d(3, 3, 5, padding=2, padding_mode="circular"), (2, 3, 4)),
         (nn.Conv3d(2, 2, 3, padding="same", padding_mode="circular"), (1, 2, 3, 4, 3)),
+        (nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), (2, 4, 5)),
     ],
 )
 def test_equals_the_dense_matrix(net, shape):

@@ -22,6 +22,7 @@ from .exit_codes import ExitCode
 _COMMANDS = {
     "analyze": "Measure how isometric a network is, and say what is wrong.",
     "check": "Pass or fail a network in one line, for scripts and CI.",
+    "layers": "Follow an input through a network: which block is to blame.",
     "inspect": "Say what a model file is and holds, without loading it.",
     "theory": "Predict the spectrum of an infinitely wide network.",
     "critical": "Find the weights at which gradients neither vanish nor explode.",

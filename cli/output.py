@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from isometry.report import Report
 
 _LARGEST_REPORT = 2**28  # characters
@@ -196,8 +194,17 @@ def _mode(target: Path) -> int:
     return 0o666 & ~mask
 
 
-def picture(path: str, plot: Callable[[Axes], object]) -> None:
-    """Draw a figure into a file; the same figure gives the same bytes in SVG and PDF."""
+def picture(path: str, plot: Callable[[Any], object], **panels: Any) -> None:
+    """Draw a figure into a file; the same figure gives the same bytes in SVG and PDF.
+
+    Parameters
+    ----------
+    path : str
+    plot : callable
+        Is given the axes.
+    **panels
+        How many axes, as `Figure.subplots` takes it; by default one.
+    """
     import matplotlib
 
     from isometry import figure
@@ -209,7 +216,7 @@ def picture(path: str, plot: Callable[[Axes], object]) -> None:
         # A file's name may need signs that the font lacks: boxes then stand in the title.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = figure.new_figure()
-        plot(canvas.subplots())
+        plot(canvas.subplots(**panels))
         content = io.BytesIO()
         dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         canvas.savefig(content, format=kind, dpi=200, metadata=dated)

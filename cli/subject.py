@@ -14,6 +14,7 @@ from .output import FIRST_RANK, results_only
 from .progress import progress_bar
 
 if TYPE_CHECKING:
+    from isometry.depth import DepthProfile
     from isometry.report import Report
 
 
@@ -92,12 +93,24 @@ class Subject:
 
     def analyze(self, *, quiet: bool) -> Report:
         """Load the network and its input, and measure."""
+        from isometry import analyze
+
+        report: Report = self._by(analyze, quiet=quiet)
+        return report
+
+    def layers(self) -> DepthProfile:
+        """Load the network and its input, and measure block by block."""
+        from isometry import layers
+
+        profile: DepthProfile = self._by(layers, quiet=False)
+        return profile
+
+    def _by(self, measure: Callable[..., Any], *, quiet: bool) -> Any:
         # What the user's code prints must not end up in the middle of a result.
         with results_only():
-            return self._analyze(quiet=quiet)
+            return self._measure(measure, quiet=quiet)
 
-    def _analyze(self, *, quiet: bool) -> Report:
-        from isometry import analyze
+    def _measure(self, measure: Callable[..., Any], *, quiet: bool) -> Any:
         from isometry.measure import torchrun
 
         model, named, notes = self._load()
@@ -107,7 +120,7 @@ class Subject:
             progress_bar("measuring", quiet=quiet or not FIRST_RANK) as progress,
             checkpoint(self.checkpoint) as runs,
         ):
-            report = analyze(
+            found = measure(
                 model,
                 x,
                 shape=self.shape,
@@ -134,8 +147,8 @@ class Subject:
                 progress=progress,
                 input_source=source,
             )
-        info = replace(report.model, **named)
-        return replace(report, model=info, notes=(*notes, *choices, *report.notes))
+        info = replace(found.model, **named)
+        return replace(found, model=info, notes=(*notes, *choices, *found.notes))
 
     def _input(self) -> tuple[Any, str | None, list[str]]:
         """Read the input: one array, or arrays by the names of arguments; and what was chosen."""

@@ -7,12 +7,14 @@ all near one: signals and gradients then keep their size at any depth.
     isometry.check(model, x, min_score=0.1)  # raises NotIsometricError when it fails
     isometry.spectrum(model, x)              # the singular values alone
     isometry.sweep(build, {"depth": [5, 50]})  # a report for each of many networks
+    isometry.layers(model, x)                # block by block: which one is to blame
     isometry.Jacobian(model, x)              # J @ V, J.T @ U, dense()
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from isometry.depth import DepthProfile
 from isometry.errors import (
     InputError,
     IsometryError,
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
     from isometry.analysis import analyze, check, spectrum
     from isometry.coverage import check_architecture
     from isometry.jacobian import Jacobian
+    from isometry.profile import layers
 else:
     # What needs torch waits until it is asked for: torch takes seconds, reports and rules do not.
     _LAZY = {
         "analyze": "isometry.analysis",
         "check": "isometry.analysis",
         "spectrum": "isometry.analysis",
+        "layers": "isometry.profile",
         "check_architecture": "isometry.coverage",
         "Jacobian": "isometry.jacobian",
     }
@@ -55,9 +59,11 @@ __all__ = [
     "check",
     "spectrum",
     "sweep",
+    "layers",
     "check_architecture",
     "Jacobian",
     "Report",
+    "DepthProfile",
     "Spectrum",
     "Sweep",
     "IsometryError",

@@ -237,6 +237,12 @@ def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spe
     return measured.spectrum
 
 
+def describe(model: Callable[..., Any]) -> ModelInfo:
+    """Name a network and count its parts."""
+    inner = unwrap(model)
+    return _described(inner, _read(inner))
+
+
 def _described(inner: Callable[..., Any], built: Anatomy) -> ModelInfo:
     parameters = inner.parameters() if isinstance(inner, nn.Module) else ()
     return ModelInfo(
@@ -263,13 +269,17 @@ def _measure(
     """
     networks = _networks(model, options)
     first = next(networks)
-    inputs, found, notes = _inputs(first, x, options)
+    inputs, found, notes = chosen_inputs(first, x, options)
     with explained_shape(first):
         each = [
             sample(
                 network,
                 inputs,
-                replace(options, progress=share(options.progress, i, options.seeds or 1)),
+                replace(
+                    options,
+                    progress=share(options.progress, i, options.seeds or 1),
+                    theory=options.theory and i == 0,
+                ),
                 source=source or found,
             )
             for i, network in enumerate(chain([first], networks))
@@ -319,9 +329,10 @@ def _of_seeds(each: Sequence[Sample], options: Options) -> list[str]:
     return notes
 
 
-def _inputs(
+def chosen_inputs(
     model: Callable[..., Any], x: object, options: Options
 ) -> tuple[list[Any], str, list[str]]:
+    """Return the inputs to measure at, what they are, and what was chosen."""
     if x is None:
         scale, seed = options.input_scale, options.seed
         drawn = default_inputs(model, options.shape, options.samples, scale=scale, seed=seed)
@@ -342,7 +353,9 @@ def _report(
     inner = unwrap(model)
     built = _read(inner)
     overall = score(measured.spectrum, measured.by_input)
-    predictions, why_none = theory.predict(built, measured.spectrum)
+    predictions, why_none = theory.predict(
+        measured.parts, measured.spectra[0], measured.jacobian.rank
+    )
     ends = (_printable(options.start or "input"), _printable(options.stop or "output"))
     verdict, findings = diagnosis.diagnose(
         diagnosis.Evidence(
@@ -354,6 +367,7 @@ def _report(
             ends,
             whole=options.selection == Selection(),
             untouched=built.untouched and not options.train_mode,
+            odd=tuple(theory.odd(measured.parts)),
         )
     )
     return Report(

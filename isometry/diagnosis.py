@@ -52,6 +52,7 @@ class Evidence:
     ends: tuple[str, str] = ("input", "output")  # between which layers
     whole: bool = True  # all of the output by all of the input, in evaluation mode
     untouched: bool = False  # normalises by running statistics that have seen no batch
+    odd: tuple[Finding, ...] = ()  # what theory finds odd about its weights
 
     @cached_property
     def status(self) -> str:
@@ -83,6 +84,7 @@ def diagnose(evidence: Evidence) -> tuple[Verdict, tuple[Finding, ...]]:
         *_gain(evidence),
         *_spread(evidence),
         *_dead(evidence),
+        *evidence.odd,
         *_remarks(evidence),
     ]
     order = {"error": 0, "warning": 1, "note": 2}

@@ -61,8 +61,10 @@ def kolmogorov_smirnov(
     if np.isnan(floor) or floor == np.inf:
         raise InputError(f"floor is {floor}; expected a real number or -inf")
     places, masses = np.array(law.log_atoms, dtype=float).reshape(-1, 2).T
-    for place in places:
-        s = np.where(np.abs(s - place) <= atom_width, place, s)
+    if places.size:  # of atoms closer to each other than that, the nearest
+        sorted_places = np.sort(places)
+        nearest = sorted_places[np.searchsorted((sorted_places[1:] + sorted_places[:-1]) / 2, s)]
+        s = np.where(np.abs(s - nearest) <= atom_width, nearest, s)
     order = np.argsort(s)
     s, reached = s[order], float(zero_mass) + np.cumsum(w[order])
 

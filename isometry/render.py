@@ -244,9 +244,13 @@ def _condition(report: Report) -> str:
 def _predicted(p: Prediction) -> str:
     atoms = "".join(f", atom {mass:.3g} at σ = {sigma:.3g}" for sigma, mass in p.atoms)
     return (
-        f"{p.law}: score {p.score:.3g}, drift {p.mean_log_sigma:+.3g}, "
-        f"spread {p.std_log_sigma:.3g}{atoms}; distance (KS) {p.ks:.3f}"
+        f"{p.name} ({p.law}): score {p.score:.3g}, drift {p.mean_log_sigma:+.3g}, "
+        f"spread {p.std_log_sigma:.3g}{atoms}; distance (KS) {p.ks:.3f}{_judged(p)}"
     )
+
+
+def _judged(p: Prediction) -> str:
+    return f": {p.judgement.word} ({p.judgement.reason})" if p.judgement else ""
 
 
 def _wrapped(name: str, value: str) -> list[str]:

@@ -57,6 +57,14 @@ class JacobianInfo:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """Whether a distance from a theory is far: "agrees", "finite-width effect" or "departs"."""
+
+    word: str
+    reason: str  # the number behind the word
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A theoretical law for this network, on a grid."""
 
@@ -70,6 +78,7 @@ class Prediction:
     cdf: tuple[float, ...]  # atoms included
     density: tuple[float, ...]  # per unit log σ, atoms excluded
     ks: float  # Kolmogorov–Smirnov distance of the measured spectrum
+    judgement: Judgement | None = None  # None in reports of versions that did not judge
 
     def __post_init__(self) -> None:
         if not len(self.grid) == len(self.cdf) == len(self.density):

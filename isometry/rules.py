@@ -170,6 +170,52 @@ _RULES = (
         "or measure around the part that cuts the dependence off.",
         "every product is zero",
     ),
+    Rule(
+        "ISO401",
+        "neighbouring weights line up",
+        "The free product of a network's parts assumes that the singular vectors of one weight "
+        "know nothing of the next one's. Here what one layer makes large is what the next one "
+        "amplifies (z > 0), or stops (z < 0), by more than chance: z has mean 0 and standard "
+        "deviation 1 between independent random weights. Training does this, and the spectrum "
+        "of the product then departs from what its parts predict.",
+        "Nothing to do in a trained network; in a fresh one, look at how the two were initialised.",
+    ),
+    Rule(
+        "ISO402",
+        "a weight is off its siblings' scale",
+        "The scale σ_w of this weight, by the root mean square of its entries, differs from that "
+        "of the other weights of its shape by more than their own differences allow. Signals "
+        "grow or shrink there by that factor.",
+        "Look at how this layer is initialised, or scale it to its siblings' σ_w; first and last "
+        "layers may be meant to differ.",
+    ),
+    Rule(
+        "ISO403",
+        "a weight has an outlier",
+        "The largest singular value sticks out of those of a random matrix of this shape, by more "
+        "than its own fluctuations allow: one direction is amplified that the rest of the matrix "
+        "knows nothing of. Training makes such outliers, where a signal was learnt; in a fresh "
+        "network something else put it there (a mean of the entries that is not zero, for one).",
+        "In a fresh network, look at how this layer is initialised; spectral normalisation "
+        "removes it.",
+    ),
+    Rule(
+        "ISO404",
+        "units are off for good",
+        "Many more units of this layer than of its siblings let nothing through at any input of "
+        "the size that was measured: their weights are zero, or their bias keeps them where the "
+        "activation is flat. They add nothing, and gradient descent cannot bring them back.",
+        "Initialise these units again, with biases near zero.",
+    ),
+    Rule(
+        "ISO405",
+        "weights are copies of each other",
+        "Two weights have the same singular values to the last digit: one is shared between two "
+        "places, or layers were copied after they were drawn, as torch.nn.TransformerEncoder "
+        "does with the layer that it is given. Such layers amplify the same directions "
+        "again and again, which no theory of independent layers describes.",
+        "Where no sharing is meant, initialise each layer anew.",
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isometry.figure.style import MEASURED, THEORY, legend, new_figure, stem
+from isometry.figure.style import LINES, MEASURED, THEORY, legend, new_figure, stem
 from isometry.histogram import bin_edges, heights
 from isometry.report import COLOURS, Prediction, Report, percent, power
 
@@ -96,13 +96,16 @@ def _counted(count: int) -> str:
 
 def _draw_prediction(ax: Axes, prediction: Prediction) -> None:
     if any(prediction.density):
-        label = f"{prediction.name}: {prediction.law} (KS {prediction.ks:.3f})"
-        ax.plot(prediction.grid, prediction.density, color=THEORY, lw=1.8, label=label)
+        colour, line = LINES.get(prediction.name, (THEORY, "-"))
+        judged = f", {prediction.judgement.word}" if prediction.judgement else ""
+        label = f"{prediction.name} (KS {prediction.ks:.3f}{judged})"
+        ax.plot(prediction.grid, prediction.density, color=colour, ls=line, lw=1.8, label=label)
     for sigma, mass in prediction.atoms:
         # Atoms at zero stand beside the measured dead mass, not on it.
         left, right = ax.get_xlim()
         x = math.log(sigma) if sigma > 0 else left + 0.02 * (right - left)
-        stem(ax, x, mass, THEORY, f"{prediction.name}: atom at σ = {sigma:.3g} (mass {mass:.2g})")
+        colour = LINES.get(prediction.name, (THEORY, "-"))[0]
+        stem(ax, x, mass, colour, f"{prediction.name}: atom at σ = {sigma:.3g} (mass {mass:.2g})")
 
 
 def _peak(prediction: Prediction) -> float:

@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURED, THEORY = "#4C78A8", "#D1495B"
+# Colours that stay apart for every eye, and lines that stay apart in print.
+LINES = {
+    "mean field": (THEORY, "-"),
+    "free product": ("#2A2A2A", "--"),
+    "free skips": ("#E69F00", "-."),
+    "correlated skips": ("#009E73", ":"),
+}
 _STEM = 0.9  # height of the whole mass, as a share of the axis without the legend
 
 

@@ -59,6 +59,7 @@ class Options:
     seed: int = 0
     memory: int | str | None = None
     check_itself: bool = True
+    theory: bool = True
     method: str = "auto"
     probes: int | None = None
     steps: int | None = None

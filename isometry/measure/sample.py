@@ -23,9 +23,11 @@ from isometry.measure.fingerprint import fingerprint
 from isometry.measure.intervals import uncertainty
 from isometry.measure.method import choose, too_dear
 from isometry.measure.options import Options, Progress
+from isometry.measure.parts import parts
 from isometry.measure.quadrature import Quadrature, Run, quadrature
 from isometry.measure.ranks import Ranks
 from isometry.measure.stages import Stage, stages_of
+from isometry.part import Part
 from isometry.report import InputInfo, JacobianInfo, percent
 from isometry.spectrum import Spectrum, pooled
 from isometry.trust import SelfCheck
@@ -50,6 +52,8 @@ class Sample:
         One for each input, where spectra were estimated.
     networks : int
         How many were measured at the same inputs; the spectra of the first come first.
+    parts : tuple of Part
+        Of the network at the first input, for theory; none where it could not be followed.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -58,6 +62,7 @@ class Sample:
     notes: tuple[str, ...]
     quadratures: tuple[Quadrature, ...] = ()
     networks: int = 1
+    parts: tuple[Part, ...] = ()
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -127,7 +132,8 @@ def sample(
         for i, x in enumerate(inputs)
     ]
     together = _together(_done(jobs, options))
-    return replace(together, notes=(*notes, *together.notes))
+    cut, why = _cut(_jacobian(model, inputs[0], options)) if options.theory else ([], [])
+    return replace(together, notes=(*notes, *together.notes, *why), parts=tuple(cut))
 
 
 def _done(jobs: Sequence[Callable[[], Sample]], options: Options) -> list[Sample]:
@@ -144,7 +150,7 @@ def _done(jobs: Sequence[Callable[[], Sample]], options: Options) -> list[Sample
 def joined(networks: Sequence[Sample]) -> Sample:
     """Join what several networks gave at the same inputs."""
     first, together = networks[0].input, _together(networks)
-    return replace(together, input=first, networks=len(networks))
+    return replace(together, input=first, networks=len(networks), parts=networks[0].parts)
 
 
 def _together(each: Sequence[Sample]) -> Sample:
@@ -171,15 +177,7 @@ def _together(each: Sequence[Sample]) -> Sample:
 
 def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sample:
     """Measure at one input; what takes memory ends with this call."""
-    jacobian = Jacobian(
-        model,
-        x,
-        **asdict(options.selection),
-        dtype=options.dtype,
-        device=options.device,
-        memory=options.memory,
-        self_check=False,
-    )
+    jacobian = _jacobian(model, x, options)
     if options.method == "product":
         found, check = _by_stages(jacobian, stages_of(jacobian), options)
     else:
@@ -198,6 +196,26 @@ def _at(model: Callable[..., Any], x: Any, options: Options, source: str) -> Sam
         notes=(*jacobian.notes, *found.notes, *_remarks(jacobian.shape, found.rank, check)),
         quadratures=found.quadratures,
     )
+
+
+def _jacobian(model: Callable[..., Any], x: Any, options: Options) -> Jacobian:
+    return Jacobian(
+        model,
+        x,
+        **asdict(options.selection),
+        dtype=options.dtype,
+        device=options.device,
+        memory=options.memory,
+        self_check=False,
+    )
+
+
+def _cut(jacobian: Jacobian) -> tuple[list[Part], list[str]]:
+    """Cut the network into parts for theory, or say why that is not possible."""
+    try:
+        return parts(jacobian), []
+    except MeasurementError as why:
+        return [], [f"no theory: {why}"]
 
 
 def _remarks(shape: tuple[int, int], rank: int, check: SelfCheck | None) -> list[str]:

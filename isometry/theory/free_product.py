@@ -1,0 +1,75 @@
+"""The free product of a network's own parts, and the same with skips added freely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isometry.errors import TheoryError
+from isometry.laws import Diagonal, Factor, Isometry, Law, Residual, free_product
+from isometry.part import Part
+from isometry.spectrum import Spectrum
+from isometry.theory.ensemble import ORTHOGONAL
+
+Array = NDArray[np.float64]
+
+
+def of_parts(parts: Sequence[Part]) -> Law:
+    """Law of J if its parts were free of each other: every one enters as it was measured."""
+    _require(parts)
+    return free_product([measured(p) for p in parts], name=f"{_count(parts)} as measured")
+
+
+def with_skips(parts: Sequence[Part]) -> Law:
+    """The same, but what stands beside a skip is added to it freely.
+
+    A sum x + F(x) becomes I + X, where X has the singular values of the Jacobian of F and is free
+    of everything else (symmetrised free addition).
+
+    Raises
+    ------
+    TheoryError
+        If there is no skip.
+    """
+    _require(parts)
+    skips = sum(p.branch is not None for p in parts)
+    if not skips:
+        raise TheoryError("it has no skip")
+    factors = [measured(p) if p.branch is None else _residual(p, p.branch) for p in parts]
+    return free_product(factors, name=f"{_count(parts)} as measured, {skips} skips")
+
+
+def measured(part: Part) -> Factor:
+    """A factor with the singular values that were measured."""
+    values, weights = squares(part.spectrum)
+    rows, columns = part.shape
+    if values[-1] > 0 and np.ptp(part.spectrum.log_sigma) < ORTHOGONAL:
+        return Isometry(rows, columns, scale=float(np.sqrt(values.mean())))
+    return Diagonal(values, weights, rows, columns)
+
+
+def squares(spectrum: Spectrum) -> tuple[Array, Array]:
+    """σ² and their masses, those below the floor as zeros."""
+    values, weights = np.exp(2 * spectrum.log_sigma), spectrum.weights
+    if (zero := spectrum.dead + spectrum.unresolved) > 0:
+        values, weights = np.append(values, 0.0), np.append(weights, zero)
+    return values, weights
+
+
+def _residual(part: Part, branch: Spectrum) -> Factor:
+    values, weights = squares(branch)
+    return Residual(1.0, 1.0, values, weights, "orthogonal", 1.0, part.shape[0])
+
+
+def _require(parts: Sequence[Part]) -> None:
+    if not parts:
+        raise TheoryError("it has no part that changes anything")
+    if any(len(p.spectrum.log_sigma) == 0 for p in parts):
+        dead = next(p.name for p in parts if len(p.spectrum.log_sigma) == 0)
+        raise TheoryError(f"{dead} lets nothing through")
+
+
+def _count(parts: Sequence[Part]) -> str:
+    return f"{len(parts)} part{'s' if len(parts) > 1 else ''}"

@@ -1,0 +1,112 @@
+"""How far a measured spectrum is from a predicted one, and whether that is far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy.special import ndtri
+
+from isometry.part import Interface
+from isometry.report import Judgement
+
+#: Of networks of independent layers, how many may be called odd by mistake.
+ALARMS = 0.01
+
+# n times the Kolmogorov–Smirnov distance of one network from the free product of its own parts:
+# 2.5 ± 0.4 for fresh chains of 256 units and 2 to 10 layers, 4.0 at most in 324; up to 5 at half
+# as many layers as units. Beyond these, alignment of neighbours is the likelier reason.
+_SHALLOW, _DEEP = 4.5, 6.0
+_LAYERS = 10
+# √n times the distance of one network from the limit of infinite width: 0.2 to 0.45 for 5 layers.
+_SAMPLING = 1.0
+# √c times the distance of the mean of many such chains, of c units each, from the product of what
+# they have together: 0.26 at most, for 8 to 64 units and 3 to 10 layers.
+_POOLED = 0.35
+
+
+def of_parts(
+    ks: float,
+    directions: int,
+    layers: int,
+    positions: int = 1,
+    uncertainty: float = 0.0,
+    *,
+    pointwise: bool = False,
+    interfaces: Sequence[Interface] = (),
+) -> Judgement:
+    """Judge the distance from the free product of a network's own parts.
+
+    The singular values of free random matrices are rigid: their distribution is off the limit by
+    about 2/n, whatever n is. A weight that acts on P positions alike is a matrix of n/P; P spectra
+    of that size average to a distance of about 2 √P / n. Where positions never meet, each is a
+    chain of its own with a sample of n/P slopes, which the free product pools.
+
+    Parameters
+    ----------
+    ks : float
+        Kolmogorov–Smirnov distance.
+    directions : int
+        n, over which the spectrum is.
+    layers : int
+        L, how many parts mix entries.
+    positions : int
+        P.
+    uncertainty : float
+        Of the measured CDF, where it is an estimate.
+    pointwise : bool
+        Whether positions never meet.
+    interfaces : sequence of Interface
+        Between the parts: the one that is furthest from free is the freeness gap's place.
+    """
+    allowed = (_SHALLOW if layers <= _LAYERS else _DEEP) * math.sqrt(positions)
+    allowed = allowed / directions + uncertainty
+    if pointwise and positions > 1:
+        allowed += _POOLED / math.sqrt(directions / positions)
+    figure = f"n·KS = {directions * ks:.1f}, up to {directions * allowed:.1f} is chance"
+    worst = max(interfaces, key=lambda i: abs(i.z) / chance(i, len(interfaces)), default=None)
+    if worst is not None:
+        most = chance(worst, len(interfaces))
+        place = f"the interface {worst.before} → {worst.after}"
+        figure += f"; z = {worst.z:.1f} at {place}, up to {most:.1f} is chance"
+        if abs(worst.z) > most:
+            return Judgement("departs", f"{figure}: these two are not free of each other")
+    if ks <= allowed:
+        return Judgement("agrees", figure)
+    return Judgement("departs", f"{figure}: neighbouring parts are not free of each other")
+
+
+def chance(interface: Interface, count: int) -> float:
+    """|z| that one of so many free interfaces exceeds in one network of a hundred, at most.
+
+    z is close to Σ λ_k (g_k² − 1) with g_k independent and normal and 2 Σ λ_k² = 1, where the
+    λ_k are the products of the eigenvalues of both Grams. Its tail is that of a normal variable up
+    to what the largest λ adds, √2 · peak · log 1/p (Laurent and Massart 2000). Two signs and two
+    readings of every interface, with and without slopes, share p.
+    """
+    p = ALARMS / (4 * count)
+    return float(-ndtri(p) - math.sqrt(2) * interface.peak * math.log(p))
+
+
+def of_limit(
+    ks: float, directions: int, layers: int, positions: int = 1, uncertainty: float = 0.0
+) -> Judgement:
+    """Judge the distance from the limit of infinite width.
+
+    The slopes of n units are a sample, which moves the CDF by order 1/√n, and the variance of the
+    signal of a network of L layers by order L/n. P positions make n/P units of each layer.
+
+    Parameters
+    ----------
+    ks, directions, layers, positions, uncertainty
+        As for `of_parts`.
+    """
+    units = directions / positions
+    sampling = _SAMPLING / math.sqrt(units)
+    width = layers / units
+    figure = f"KS = {ks:.3f}, sampling of n units {sampling:.3f}, L/n {width:.3f}"
+    if ks <= sampling + uncertainty:
+        return Judgement("agrees", figure)
+    if ks <= sampling + width + uncertainty:
+        return Judgement("finite-width effect", figure)
+    return Judgement("departs", figure)

@@ -1,0 +1,137 @@
+"""The limit of infinite width, layer by layer, from the weights that were recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from isometry.errors import TheoryError
+from isometry.laws import Diagonal, Factor, Gaussian, Isometry, Law, free_product
+from isometry.meanfield import Activation, activation, slope_law
+from isometry.meanfield.moments import second_moment
+from isometry.part import Part
+from isometry.theory.ensemble import recognise
+from isometry.theory.free_product import measured
+
+
+class Limit(NamedTuple):
+    """A law, and which parts it does not predict.
+
+    Attributes
+    ----------
+    law : Law
+    measured : dict of str to str
+        Names of the parts that enter as they were measured, and why.
+    """
+
+    law: Law
+    measured: dict[str, str]
+
+
+def of_limit(parts: Sequence[Part]) -> Limit:
+    """Law of J at infinite width.
+
+    Each weight that looks Gaussian or orthogonal is replaced by its ensemble, with its σ_w, σ_b and
+    widths, and each activation by the law of φ′(h)² at the variance
+
+        q_l = σ_w,l² m_{l-1} + σ_b,l²,   m_l = E φ(√q_l z)²,
+
+    which starts from the mean square m_0 of the input. A kernel counts as one matrix at every
+    frequency, as it does where the padding is circular and channels are many. What has no theory
+    enters as it was measured, and signals start anew behind it.
+
+    Raises
+    ------
+    TheoryError
+        If no part has a theory.
+    """
+    factors, why = limit_factors(parts)
+    if len(why) == len(parts):
+        raise TheoryError("; ".join(grouped(why)))
+    layers = sum(p.kind == "weight" for p in parts)
+    name = f"{layers} layer{'s' if layers > 1 else ''} of infinite width"
+    if why:
+        name += f", {len(why)} part{'s' if len(why) > 1 else ''} as measured"
+    return Limit(free_product(factors, name=name), why)
+
+
+def limit_factors(
+    parts: Sequence[Part], *, own: bool = False
+) -> tuple[list[Factor], dict[str, str]]:
+    """The factors of that law, one for each part; and which are as measured, and why.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    own : bool
+        Take q_l and m_l as they were measured behind each part, in place of the recursion.
+    """
+    factors: list[Factor] = []
+    why: dict[str, str] = {}
+    m = parts[0].before if parts else 1.0  # mean square of the signal
+    q: float | None = None  # of Gaussian pre-activations, where these are
+    for part in parts:
+        try:
+            if part.kind == "weight":
+                factor, q = _weight(part, m)
+                m = q = part.after if own else q
+            elif part.kind == "activation":
+                factor, m = _activation(part, q)
+                m, q = part.after if own else m, None
+            else:
+                raise TheoryError(f"no theory for {_KINDS.get(part.kind, part.kind)}")
+        except TheoryError as e:
+            why[part.name] = str(e)
+            factor, m, q = measured(part), part.after, None
+        factors.append(factor)
+    return factors, why
+
+
+def grouped(why: dict[str, str]) -> list[str]:
+    """Say of the parts without theory which they are, those of one reason together."""
+    names: dict[str, list[str]] = {}
+    for name, reason in why.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        f"{', '.join(which[:3])}{f' and {len(which) - 3} more' * (len(which) > 3)}: {reason}"
+        for reason, which in names.items()
+    ]
+
+
+_KINDS = {
+    "sum": "a sum of two ways",
+    "routing": "a selection of entries",
+    "normalisation": "a normalisation",
+    "opaque": "what it does",
+}
+
+
+def _weight(part: Part, m: float) -> tuple[Factor, float]:
+    """A random matrix in the place of a weight, and the variance behind it."""
+    if part.matrix is None:
+        raise TheoryError("its weight is no single matrix")
+    ensemble = recognise(part.matrix.sigma, *part.matrix.shape)
+    if ensemble.name == "other":
+        raise TheoryError(f"its weight looks neither Gaussian nor orthogonal ({ensemble.evidence})")
+    if ensemble.name == "orthogonal" and part.matrix.offsets > 1:
+        raise TheoryError("its kernel is orthogonal as a matrix, which as a convolution it is not")
+    if not part.matrix.bias_centred:
+        raise TheoryError("its biases are not centred")
+    q = ensemble.sigma_w**2 * m + part.matrix.bias_variance
+    rows, columns = part.shape
+    if ensemble.name == "orthogonal":
+        out, into = part.matrix.shape
+        scale = ensemble.sigma_w * (out / min(out, into)) ** 0.5
+        return Isometry(rows, columns, scale=scale), q
+    return Gaussian(rows, columns, ensemble.sigma_w**2), q
+
+
+def _activation(part: Part, q: float | None) -> tuple[Factor, float]:
+    """The law of the slopes in the place of those measured, and the mean square behind them."""
+    if part.activation is None:
+        raise TheoryError("it is not one function of every entry")
+    if q is None:
+        raise TheoryError("what it is given is not the output of a random weight")
+    act: Activation = activation(part.activation)
+    values, weights = slope_law(act, q)
+    return Diagonal(values, weights, part.shape[0]), second_moment(act, q)

@@ -1,0 +1,70 @@
+"""How a weight is recognised by its singular values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from torch import nn
+
+from isometry.theory import recognise
+
+
+def name(matrix):
+    return recognise(np.linalg.svd(matrix, compute_uv=False), *matrix.shape).name
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (64, 64), (100, 300), (300, 100)])
+@pytest.mark.parametrize("seed", range(3))
+def test_ensembles_are_recognised_at_any_scale(shape, seed):
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.01, 100)
+    gaussian = rng.standard_normal(shape)
+    assert name(scale * gaussian) == "gaussian"
+    assert name(scale * rng.uniform(-1, 1, shape)) == "gaussian"
+    assert name(scale * rng.choice([-1.0, 1.0], shape)) == "gaussian"
+    u, _, v = np.linalg.svd(gaussian, full_matrices=False)
+    assert name(scale * u @ v) == "orthogonal"
+    assert name((scale * u @ v).astype(np.float32).astype(float)) == "orthogonal"
+
+
+@pytest.mark.parametrize("n", [64, 200])
+def test_structured_weights_are_not_recognised(n):
+    rng = np.random.default_rng(0)
+    g = rng.standard_normal((n, n)) / n**0.5
+    q = np.linalg.qr(g)[0]
+    half = g.copy()
+    half[: n // 2] = 0
+    for structured in (
+        np.zeros((n, n)), g @ g, np.eye(n) + 0.5 * g, q * np.linspace(0.9, 1.1, n),
+        np.diag(rng.standard_normal(n)), half,
+    ):  # fmt: skip
+        assert name(structured) == "other"
+
+
+def test_the_scale_and_the_evidence_are_told():
+    rng = np.random.default_rng(0)
+    found = recognise(np.linalg.svd(rng.standard_normal((50, 200)) / 10)[1], 50, 200)
+    assert found.sigma_w == pytest.approx(200**0.5 / 10, rel=0.02)
+    assert "Marchenko–Pastur" in found.evidence
+    assert "semi-orthogonal" in recognise(np.full(3, 2.0), 3, 5).evidence
+    assert recognise(np.zeros(3), 3, 3).evidence == "it is zero"
+
+
+def test_pytorchs_default_weights_count_as_independent():
+    assert name(nn.Linear(64, 64).weight.detach().double().numpy()) == "gaussian"
+
+
+def test_a_narrow_matrix_cannot_tell_whether_it_is_gaussian():
+    rng = np.random.default_rng(0)
+    found = recognise(np.linalg.svd(rng.standard_normal((23, 23)))[1], 23, 23)
+    assert found.name == "other"
+    assert "too few" in found.evidence
+    assert name(np.linalg.qr(rng.standard_normal((8, 8)))[0]) == "orthogonal"
+
+
+def test_spectral_normalisation_keeps_the_ensemble_and_its_scale():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(64, 64)).eval()
+    weight = layer.weight.detach().double().numpy()
+    found = recognise(np.linalg.svd(weight, compute_uv=False), 64, 64)
+    assert found.name == "gaussian"
+    assert found.sigma_w == pytest.approx(0.5, rel=0.1)  # σ_max = 2 σ_w = 1

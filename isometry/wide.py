@@ -109,8 +109,8 @@ class WideNetwork:
             )
         if widths and len(widths) != self.depth + 1:
             raise TheoryError(
-                f"{len(widths)} widths make {len(widths) - 1} layers, and the depth is "
-                f"{self.depth}; expected one width more than layers, the input's first"
+                f"got {len(widths)} widths for a depth of {self.depth}; expected "
+                f"{self.depth + 1}, one more than layers: the input's first"
             )
         if self.residual is not None:
             self._check_residual()

@@ -222,8 +222,8 @@ def _remarks(shape: tuple[int, int], rank: int, check: SelfCheck | None) -> list
     found = []
     if rank < min(shape):
         found.append(
-            f"the narrowest layer leaves {rank} directions; the zeros that it forces are not "
-            "counted"
+            f"the narrowest layer leaves {rank} of {min(shape)} directions; the zeros that it "
+            "forces are not counted"
         )
     if check is None:
         found.append("the self-check was switched off: wrong derivatives would go unnoticed")

@@ -30,7 +30,7 @@ def test_agrees_with_jacrev_and_svdvals_on_every_network_of_the_data(file, data_
     error = np.abs(measured.singular_values - expected)
     # A backward stable SVD is exact to some eps·σ_max, whatever the size of a singular value.
     assert np.all(error <= 1e-12 * expected + 10 * EPS * expected[0])
-    large = expected > 1e-2 * expected[0]
+    large = expected > 1e-3 * expected[0]
     assert np.all(error[large] <= 1e-12 * expected[large])
 
 
@@ -96,7 +96,7 @@ def test_zeros_forced_by_a_narrow_layer_are_not_counted():
     assert np.all(m.spectrum.weights == 1 / 8)
     report = isometry.analyze(net, torch.randn(1, 64))
     assert report.jacobian.rank == 8
-    assert any("the narrowest layer leaves 8 directions" in note for note in report.notes)
+    assert any("the narrowest layer leaves 8 of" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("shape", [(3, 9), (9, 3)])

@@ -131,7 +131,7 @@ def test_a_note_that_all_inputs_share_is_said_once():
     narrow = nn.Sequential(nn.Linear(6, 2), nn.Tanh(), nn.Linear(2, 6))
     found = sample(narrow, [torch.randn(1, 6) for _ in range(3)], Options(check_itself=False))
     assert found.notes == (
-        "the narrowest layer leaves 2 directions; the zeros that it forces are not counted",
+        "the narrowest layer leaves 2 of 6 directions; the zeros that it forces are not counted",
         "the self-check was switched off: wrong derivatives would go unnoticed",
     )
     assert found.jacobian.rank == 2

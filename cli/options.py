@@ -192,6 +192,12 @@ _SUBJECT = (
         "reported.",
     ),
     click.option(
+        "--band",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Measure N twins as well, their weights turned at random; the figure shows the band.",
+    ),
+    click.option(
         "--memory",
         type=Memory(),
         metavar="SIZE",

@@ -41,6 +41,7 @@ class Subject:
     dtype: str
     seed: int
     seeds: int | None
+    band: int | None
     memory: int | None
     method: str
     probes: int | None
@@ -136,6 +137,7 @@ class Subject:
                 device=self.device,
                 seed=self.seed,
                 seeds=self.seeds,
+                band=self.band,
                 memory=self.memory,
                 method=self.method,
                 probes=self.probes,

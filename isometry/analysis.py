@@ -29,6 +29,7 @@ from isometry.measure.sample import joined, share
 from isometry.report import ModelInfo, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum
+from isometry.twins import twin
 
 
 def analyze(
@@ -48,6 +49,7 @@ def analyze(
     device: torch.device | str | None = None,
     seed: int = 0,
     seeds: int | None = None,
+    band: int | None = None,
     memory: int | str | None = None,
     check_itself: bool = True,
     method: str = "auto",
@@ -90,6 +92,9 @@ def analyze(
     seeds : int, optional
         Build so many networks, by random numbers of `seed`, `seed` + 1, …, and measure all of
         them at the same inputs: their spectra are pooled, their scores compared.
+    band : int, optional
+        Measure so many twins too: copies of the network whose weights keep their singular values
+        and are turned at random. Their spectra show what chance alone would make of it.
     memory : int or str, optional
         Bytes that the measurement may use, or a size as "4GB"; by default half of the device's
         memory.
@@ -153,6 +158,7 @@ def analyze(
         device=device,
         seed=seed,
         seeds=seeds,
+        band=band,
         memory=memory,
         check_itself=check_itself,
         method=method,
@@ -270,6 +276,7 @@ def _measure(
     networks = _networks(model, options)
     first = next(networks)
     inputs, found, notes = chosen_inputs(first, x, options)
+    total = (options.seeds or 1) + (options.band or 0)
     with explained_shape(first):
         each = [
             sample(
@@ -277,14 +284,24 @@ def _measure(
                 inputs,
                 replace(
                     options,
-                    progress=share(options.progress, i, options.seeds or 1),
+                    progress=share(options.progress, i, total),
                     theory=options.theory and i == 0,
                 ),
                 source=source or found,
             )
             for i, network in enumerate(chain([first], networks))
         ]
-    measured = joined(each)
+        twins = [
+            sample(
+                twin(first, options.seed + i),
+                inputs,
+                replace(
+                    options, progress=share(options.progress, len(each) + i, total), theory=False
+                ),
+            ).spectrum
+            for i in range(options.band or 0)
+        ]
+    measured = replace(joined(each), twins=tuple(twins))
     return first, replace(measured, notes=(*notes, *measured.notes, *_of_seeds(each, options)))
 
 
@@ -389,6 +406,7 @@ def _report(
         uncertainty=measured.uncertainty,
         inputs=ensemble(measured.by_input),
         seeds=ensemble(measured.by_network),
+        band=ensemble(measured.twins),
     )
 
 

@@ -23,7 +23,7 @@ from isometry.measure.depth import Depth, depth
 from isometry.report import InputInfo, Provenance
 from isometry.theory.depth import ByDepth, by_depth
 
-_UNSERVED = ("samples", "seeds", "method", "probes", "steps", "tolerance", "checkpoint")
+_UNSERVED = ("samples", "seeds", "band", "method", "probes", "steps", "tolerance", "checkpoint")
 
 
 def layers(

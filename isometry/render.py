@@ -194,7 +194,7 @@ def _numbers(report: Report) -> list[tuple[str, str]]:
     if sure is not None:
         rows.append(("largest σ", f"{sure.largest.low:.6g}{_range(sure.largest, 6)}"))
         rows.append(("method", _estimated(sure)))
-    several = (("inputs", report.inputs), ("seeds", report.seeds))
+    several = (("inputs", report.inputs), ("seeds", report.seeds), ("twins", report.band))
     return [*rows, *((name, _scatter(among)) for name, among in several if among is not None)]
 
 

@@ -139,6 +139,7 @@ class Report:
     uncertainty: Uncertainty | None = None  # of an estimated spectrum
     inputs: Ensemble | None = None  # one by one, where there are several
     seeds: Ensemble | None = None  # initialisations one by one, where there are several
+    band: Ensemble | None = None  # twins: the same weights, turned at random
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -158,6 +158,20 @@ def test_equal_singular_values_have_a_stem_that_a_law_does_not_cover(reports):
     assert labelled(figure.spectrum(reports["linear"]), "measured: all at") == []
 
 
+def test_the_band_covers_every_twin_and_holds_their_mass(chain):
+    report = isometry.analyze(chain(nn.Tanh, 3, 64), band=4)
+    ax = figure.spectrum(report)
+    ((band, _),) = labelled(ax, "4 twins")
+    values, edges, low = band.get_data()
+    assert np.all(low <= values)
+    for twin in report.band.spectra:
+        assert edges[0] <= twin.log_sigma.min() <= twin.log_sigma.max() <= edges[-1]
+        per_bin = np.histogram(twin.log_sigma, edges, weights=twin.weights)[0] / np.diff(edges)
+        assert np.all((per_bin <= values + 1e-12) & (per_bin >= low - 1e-12))
+    assert ax.get_xlim()[0] < edges[0] < edges[-1] < ax.get_xlim()[1]
+    assert labelled(figure.spectrum(isometry.analyze(chain(nn.Tanh, 3, 64))), "4 twins") == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_handle_of_the_legend_is_higher_than_its_text(kind, reports):
     ax = figure.spectrum(reports[kind])

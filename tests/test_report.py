@@ -38,7 +38,7 @@ KINDS = ["relu", "linear", "chaotic", "function", "unchecked", "estimated", "van
 # The keys that the documentation promises, and that scripts rely on.
 KEYS = {
     "": "schema_version model input jacobian spectrum score theory verdict findings notes "
-    "provenance uncertainty inputs seeds",
+    "provenance uncertainty inputs seeds band",
     "model": "name kind parameters weight_layers activations sha256",
     "input": "source shape samples rms",
     "jacobian": "shape rank dtype device self_check",
@@ -47,8 +47,7 @@ KEYS = {
     "log_quantiles",
     "verdict": "status reason",
     "provenance": "version torch seed seconds",
-    "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks "
-    "judgement",
+    "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks judgement",
     "findings": "code severity message where fix",
     "uncertainty": "confidence probes steps products score drift spread gain largest resolution "
     "grid cdf_low cdf_high complete",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isometry.ensemble import Ensemble
 from isometry.figure.style import LINES, MEASURED, THEORY, legend, new_figure, stem
 from isometry.histogram import bin_edges, heights
 from isometry.report import COLOURS, Prediction, Report, percent, power
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FLOOR = "#BAB0AC"
+_BAND = "#59A14F"
+_MOST_ADDED = 200  # bins of twins beyond those of the network
 _LONGEST_HALF = 40  # characters of a name in the title
 _HANDLE = 5.0  # points; the legend's text has 8
 _NARROWEST_VIEW = 1.0  # in log σ: what is equal to a few per cent should look equal
@@ -47,7 +50,7 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
     measured = report.spectrum
     edges = bin_edges(measured, bins)
     width = float(edges[1] - edges[0])
-    left, right = _limits(report, edges)
+    left, right = _limits(report, _extended(edges, report.band))
     top = 1.08 * max(
         float(heights(measured, edges).max(initial=0.0)), *(_peak(p) for p in report.theory), 1e-9
     )
@@ -69,6 +72,8 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
         label = f"measured: all at σ = {power(at)} (mass {mass:.2g})"
         # Broad, so that it is seen beneath the atom of a law at the same place.
         stem(ax, at, mass, MEASURED, label, breadth=2.5)
+    if report.band is not None:
+        _draw_band(ax, report.band, edges)
     for prediction in report.theory:
         _draw_prediction(ax, prediction)
     if measured.dead > 0:
@@ -92,6 +97,26 @@ def spectrum(report: Report, ax: Axes | None = None, *, bins: int | None = None)
 
 def _counted(count: int) -> str:
     return f"measured ({count} singular value{'' if count == 1 else 's'})"
+
+
+def _draw_band(ax: Axes, band: Ensemble, edges: np.ndarray[Any, Any]) -> None:
+    """Shade from the lowest to the highest of the twins' bars."""
+    edges = _extended(edges, band)
+    each = np.array([heights(s, edges) for s in band.spectra])
+    label = f"{len(each)} twins, lowest to highest"
+    ax.stairs(each.max(0), edges, baseline=each.min(0), fill=True, color=_BAND, alpha=0.5,
+              label=label)  # fmt: skip
+
+
+def _extended(edges: np.ndarray[Any, Any], band: Ensemble | None) -> np.ndarray[Any, Any]:
+    """Add bins of the same width as far as the twins reach."""
+    if band is None:
+        return edges
+    reached = np.concatenate([edges, *(s.log_sigma for s in band.spectra)])
+    width = edges[1] - edges[0]
+    below = min(_MOST_ADDED, math.ceil((edges[0] - reached.min()) / width))
+    above = min(_MOST_ADDED, math.ceil((reached.max() - edges[-1]) / width))
+    return np.asarray(edges[0] + width * np.arange(-below, len(edges) + above))
 
 
 def _draw_prediction(ax: Axes, prediction: Prediction) -> None:

@@ -68,6 +68,7 @@ class Options:
     checkpoint: Checkpoint | None = None
     progress: Progress | None = None
     seeds: int | None = None
+    band: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "samples", _whole_number(self.samples, "samples"))
@@ -80,12 +81,14 @@ class Options:
         for name in ("probes", "steps", "seeds"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _positive_whole(getattr(self, name), name))
+        if self.band is not None and _whole_number(self.band, "band") < 2:
+            raise InputError(f"band needs two twins or more to span, got {self.band}")
         for name in ("tolerance", "budget"):
             _positive(getattr(self, name), name)
-        if self.seeds is not None and self.checkpoint is not None:
+        if (self.seeds or self.band) and self.checkpoint is not None:
             raise InputError(
                 "a checkpoint is of one network: leave it out, or measure one initialisation at a "
-                "time by its seed"
+                "time by its seed, without band"
             )
         if self.method == "product":
             self._refuse_what_the_product_cannot_serve()

@@ -54,6 +54,8 @@ class Sample:
         How many were measured at the same inputs; the spectra of the first come first.
     parts : tuple of Part
         Of the network at the first input, for theory; none where it could not be followed.
+    twins : tuple of Spectrum
+        Of copies whose weights were turned at random.
     """
 
     spectra: tuple[Spectrum, ...]
@@ -63,6 +65,7 @@ class Sample:
     quadratures: tuple[Quadrature, ...] = ()
     networks: int = 1
     parts: tuple[Part, ...] = ()
+    twins: tuple[Spectrum, ...] = ()
 
     @cached_property
     def spectrum(self) -> Spectrum:

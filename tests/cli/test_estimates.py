@@ -112,6 +112,8 @@ def test_auto_says_why_it_estimates(isometry, factory):
         (("--budget", "nan"), "nan"),
         (("--method", "guess"), "'guess' is not one of"),
         (("--seeds", "0"), "0 is not in the range x>=1"),
+        (("--band", "1"), "1 is not in the range x>=2"),
+        (("--band", "2", "--checkpoint", "c"), "a checkpoint is of one network: leave it out"),
         (("--seeds", "2", "--checkpoint", "c"), "a checkpoint is of one network: leave it out"),
         (("--checkpoint", ""), "--checkpoint is an empty name"),
         (("--checkpoint", "no/such/folder.jsonl"), "does not exist; make it first"),
@@ -208,6 +210,15 @@ def drawn(width=24):
     from torch import nn
 
     return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+
+
+def test_a_band_is_that_of_twins(isometry, place):
+    (place / "drawn.py").write_text(f"import torch\n{inspect.getsource(drawn)}")
+    ended = isometry("analyze", "--model", "drawn:drawn", "--band", "3", "--json", "r.json")
+    assert ended.code == 0, ended.err
+    assert re.search(r"^twins +scores .* deviation of 3\)", ended.out, re.M | re.S)
+    found = json.loads((place / "r.json").read_text(encoding="utf-8"))
+    assert len(set(found["band"]["score"]["each"])) == 3
 
 
 def test_seeds_are_those_of_one_network_each(isometry, place):

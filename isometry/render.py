@@ -250,7 +250,12 @@ def _predicted(p: Prediction) -> str:
 
 
 def _judged(p: Prediction) -> str:
-    return f": {p.judgement.word} ({p.judgement.reason})" if p.judgement else ""
+    far = "".join(
+        f"; {d.name} {d.value:+.2g} off, up to {d.allowed:.2g} is chance"
+        for d in p.differences
+        if not d.is_chance
+    )
+    return (f": {p.judgement.word} ({p.judgement.reason})" if p.judgement else "") + far
 
 
 def _wrapped(name: str, value: str) -> list[str]:

@@ -62,6 +62,21 @@ class Judgement:
 
     word: str
     reason: str  # the number behind the word
+    allowed: float = math.nan  # Kolmogorov–Smirnov distance that is chance
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much a measured number differs from a predicted one, and how much is chance."""
+
+    name: str
+    value: float
+    allowed: float
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether it may be chance."""
+        return abs(self.value) <= self.allowed
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ class Prediction:
     density: tuple[float, ...]  # per unit log σ, atoms excluded
     ks: float  # Kolmogorov–Smirnov distance of the measured spectrum
     judgement: Judgement | None = None  # None in reports of versions that did not judge
+    differences: tuple[Difference, ...] = ()  # beyond the distance, number by number
 
     def __post_init__(self) -> None:
         if not len(self.grid) == len(self.cdf) == len(self.density):

@@ -47,7 +47,8 @@ KEYS = {
     "log_quantiles",
     "verdict": "status reason",
     "provenance": "version torch seed seconds",
-    "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks judgement",
+    "theory": "name law score std_log_sigma mean_log_sigma atoms grid cdf density ks judgement "
+    "differences",
     "findings": "code severity message where fix",
     "uncertainty": "confidence probes steps products score drift spread gain largest resolution "
     "grid cdf_low cdf_high complete",

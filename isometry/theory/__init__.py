@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from isometry.part import Part
 from isometry.report import Judgement, Prediction
 from isometry.spectrum import Spectrum
 from isometry.theory import judgement
+from isometry.theory.differences import differences
 from isometry.theory.dyson import of_skips
 from isometry.theory.ensemble import ORTHOGONAL, Ensemble, recognise
 from isometry.theory.free_product import of_parts, with_skips
@@ -63,7 +65,10 @@ def predict(
     def add(name: str, law: Law, judge: Callable[[float, int, int, int], Judgement]) -> None:
         ks = _distance(law, spectrum, _floor(parts, spectrum))
         judged = judge(ks, directions, layers, positions)
-        found.append(_prediction(name, law, ks, judged))
+        predicted = _prediction(name, law, ks, judged)
+        limit = name == "mean field"
+        beyond = differences(spectrum, predicted, judged.allowed, limit=limit)
+        found.append(replace(predicted, differences=beyond))
 
     try:
         limit = of_limit(parts)

@@ -70,10 +70,12 @@ def of_parts(
         place = f"the interface {worst.before} → {worst.after}"
         figure += f"; z = {worst.z:.1f} at {place}, up to {most:.1f} is chance"
         if abs(worst.z) > most:
-            return Judgement("departs", f"{figure}: these two are not free of each other")
+            figure += ": these two are not free of each other"
+            return Judgement("departs", figure, allowed)
     if ks <= allowed:
-        return Judgement("agrees", figure)
-    return Judgement("departs", f"{figure}: neighbouring parts are not free of each other")
+        return Judgement("agrees", figure, allowed)
+    figure += ": neighbouring parts are not free of each other"
+    return Judgement("departs", figure, allowed)
 
 
 def chance(interface: Interface, count: int) -> float:
@@ -105,8 +107,6 @@ def of_limit(
     sampling = _SAMPLING / math.sqrt(units)
     width = layers / units
     figure = f"KS = {ks:.3f}, sampling of n units {sampling:.3f}, L/n {width:.3f}"
-    if ks <= sampling + uncertainty:
-        return Judgement("agrees", figure)
-    if ks <= sampling + width + uncertainty:
-        return Judgement("finite-width effect", figure)
-    return Judgement("departs", figure)
+    allowed = sampling + width + uncertainty
+    word = "agrees" if ks <= sampling + uncertainty else "finite-width effect"
+    return Judgement(word if ks <= allowed else "departs", figure, allowed)

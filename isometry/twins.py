@@ -13,6 +13,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from isometry.errors import InputError
+from isometry.init.draw import haar
 from isometry.jacobian.products import first_line
 
 _CONVOLUTIONS = (
@@ -110,6 +111,4 @@ def _rotations(count: int, n: int, g: torch.Generator) -> Tensor:
     """Return orthogonal matrices, uniform by the Haar measure."""
     if n > _LARGEST:
         return torch.eye(n, dtype=torch.float64).expand(count, n, n)
-    drawn = torch.randn(count, n, n, generator=g, dtype=torch.float64)
-    q, r = torch.linalg.qr(drawn)
-    return torch.mul(q, r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2))
+    return haar((count, n, n), torch.empty(0, dtype=torch.float64), g)

@@ -128,7 +128,9 @@ def _summary(network: WideNetwork, found: dict[str, Any]) -> str:
         f"largest σ   {_sigma(found['log_sigma_max'])}",
         f"rank        {found['rank_fraction']:.6g} of the directions",
     ]
-    lines += [f"atom        σ = {sigma:.6g}, mass {mass:.6g}" for sigma, mass in found["atoms"]]
+    zero = [("0", mass) for sigma, mass in found["atoms"] if sigma == 0]
+    atoms = [*zero, *((_sigma(place), mass) for place, mass in found["log_atoms"])]
+    lines += [f"atom        σ = {sigma}, mass {mass:.6g}" for sigma, mass in atoms]
     return "\n".join(lines)
 
 

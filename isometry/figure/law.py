@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from isometry.domain import Array
 from isometry.figure.style import THEORY, legend, new_figure, stem
 from isometry.laws import Law
-from isometry.laws.law import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _POINTS = 600
 _UNSEEN = 1e-4  # of the mass
+_LARGEST_LOG = 20.0  # |log σ| beyond which σ is written as a power of e
 _HIGHEST = 0.9  # quantile of the density that a diverging edge may exceed threefold
 
 
@@ -47,15 +48,22 @@ def law(law: Law, ax: Axes | None = None, *, label: str | None = None, color: st
     ax.set_ylim(0, 1.08 * top)
     left, right = _limits(law, grid)
     ax.set_xlim(left, right)
-    for atom in law.atoms:
-        x = math.log(atom.sigma) if atom.sigma > 0 else left + 0.01 * (right - left)
-        stem(ax, x, atom.mass, color, f"atom at σ = {atom.sigma:.3g} (mass {atom.mass:.3g})")
+    atoms = [(place, _sigma(place), mass) for place, mass in law.log_atoms]
+    edge = left + 0.01 * (right - left)
+    atoms += [(edge, "0", atom.mass) for atom in law.atoms if atom.sigma == 0]
+    for place, sigma, mass in atoms:
+        stem(ax, place, mass, color, f"atom at σ = {sigma} (mass {mass:.3g})")
     ax.axvline(0.0, color="black", lw=0.9, ls=(0, (4, 3)), label="σ = 1", zorder=1)
     ax.set_xlabel("log σ  (natural)")
     ax.set_ylabel("mass per unit log σ")
     ax.spines[["top", "right"]].set_visible(False)
     legend(ax)
     return ax
+
+
+def _sigma(log_sigma: float) -> str:
+    large = abs(log_sigma) > _LARGEST_LOG
+    return f"e^{log_sigma:.4g}" if large else f"{math.exp(log_sigma):.3g}"
 
 
 def _seen(law: Law) -> Array:
@@ -69,7 +77,7 @@ def _seen(law: Law) -> Array:
 
 
 def _limits(law: Law, grid: Array) -> tuple[float, float]:
-    places = [math.log(atom.sigma) for atom in law.atoms if atom.sigma > 0]
+    places = [place for place, _ in law.log_atoms]
     places += [float(grid[0]), float(grid[-1])] if len(grid) else []
     low, high = min([*places, 0.0]), max([*places, 0.0])
     margin = max(0.04 * (high - low), 0.5 * (1.0 - (high - low)))

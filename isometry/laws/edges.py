@@ -19,7 +19,9 @@ Places = Mapping[Factor, int] | None
 #: closer to that the unknowns lose the digits of the slope, and z is what it is at t = ∞
 _TAU = np.arange(-34.0, 14.1, 0.5)
 _FAR = 11.0  # the cube of 1/t is rounding there, and t has lost no digits that matter
+_LINEAR = 0.75  # of the slopes at 2t and at t, between 1/2 and 1, where there is a linear term
 _PASS = -6.0  # of log |t / r|, or log |1 + t / r|, when t passes 0 or -r
+_AT_ONCE = 27  # of these: the end is mostly found before the last
 _REFINEMENTS = 8
 _PARTS, _CLOSELY = np.linspace(0.0, 1.0, 9), np.linspace(0.0, 1.0, 33)
 _NEAR_MISS = -0.1  # a maximum of the slope that may be a crossing between two samples
@@ -63,10 +65,13 @@ def gap_end(transform: Transform, side: int, atom: Places) -> float | None:
 
 
 def outermost(transform: Transform, side: int) -> float:
-    """log z at an edge where t is infinite and log z a series in 1/t without a linear term."""
+    """log z at an edge where t is infinite and log z a series in 1/t without a linear term.
+
+    NaN where there is one: t is finite at the edge, and larger than all that were looked at.
+    """
     alpha = -side * np.log1p(np.exp(-_FAR - np.array([0.0, math.log(2.0)])))
-    once, twice = _Path(transform, side, None).along(alpha + 1j * np.pi)[0]
-    return float(twice + (twice - once) / 3.0)
+    (once, twice), slope = _Path(transform, side, None).along(alpha + 1j * np.pi)
+    return float(twice + (twice - once) / 3.0) if slope[1] > _LINEAR * slope[0] else math.nan
 
 
 def lower_edge_exists(transform: Transform) -> bool:
@@ -106,7 +111,8 @@ class _Path(NamedTuple):
 
     def end(self, a: Numbers) -> float | None:
         """log z where its slope first vanishes, on samples of the way."""
-        found = self._bracket(a)
+        parts = (self._bracket(a[max(i - 2, 0) : i + _AT_ONCE]) for i in range(0, a.size, _AT_ONCE))
+        found = next((part for part in parts if part is not None), None)
         for _ in range(_REFINEMENTS):
             if found is None or abs(found.step) <= _NARROW * min(1.0, abs(found.a[0].real)):
                 break
@@ -119,9 +125,8 @@ class _Path(NamedTuple):
     def along(self, a: Numbers) -> tuple[Array, Array]:
         """log z and its slope, negative in the gap; NaN where there is no solution."""
         with np.errstate(all="ignore"):
-            state = self.transform.in_gap(a, self.side, self.atom)
-            linear = self.transform.linearise(state)
-        return linear.value.real, self.sign * linear.slope.real
+            value, slope = self.transform.in_gap(a, self.side, self.atom)
+        return value, self.sign * slope
 
     def derivative(self, a: complex) -> tuple[float, float]:
         """log z at one a, and its derivative in t, negative in the gap."""

@@ -32,8 +32,8 @@ def solve(transform: Transform, log_abs_z: Array, angle: float = REAL_AXIS) -> N
     hidden unknowns jointly. z stays in the upper half plane, where t(z) and the subordination
     functions are analytic, so there is one branch to follow and none to choose. What is
     resolved at a given angle depends on that angle alone: the cost does not grow with the depth
-    of the product. Steps that fail are bisected; points whose path is straight to the end
-    leap there.
+    of the product. Steps that fail are bisected; points whose path is straight to the end, as
+    in the bulk of a deep product, leap there.
 
     Parameters
     ----------
@@ -56,6 +56,9 @@ def solve(transform: Transform, log_abs_z: Array, angle: float = REAL_AXIS) -> N
     state = _negative_axis(transform, log_abs_z)
     todo, here = np.arange(log_abs_z.size), np.pi
     while here > angle and todo.size:
+        moved, solved = _leap(transform, log_abs_z[todo], state[:, todo], here, angle)
+        state[:, todo[solved]] = moved[:, solved]
+        todo = todo[~solved]
         there = max(_RATIO * here, angle)
         moved, solved = _advance(
             transform, log_abs_z[todo], state[:, todo], here, there, _MAX_BISECTIONS
@@ -68,10 +71,6 @@ def solve(transform: Transform, log_abs_z: Array, angle: float = REAL_AXIS) -> N
                 f"angle {there:.1e}; please report the chain that was asked for"
             )
         state[:, todo], here = moved, there
-        if angle < here < _LEAP:
-            moved, solved = _leap(transform, log_abs_z[todo], state[:, todo], here, angle)
-            state[:, todo[solved]] = moved[:, solved]
-            todo = todo[~solved]
     return state
 
 

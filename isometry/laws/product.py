@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,8 @@ from isometry.laws.transform import Transform
 _SAME_PLACE = 1e-12
 #: less mass than this below a quantile is rounding of the mass at σ = 0
 _UNRESOLVED = 1e-15
+#: of hidden unknowns on the negative axis: log(-z) is known to the square; and for log-moments
+_CLOSE, _ROUGH = 1e-8, 1e-5
 #: places between two bounds on quantiles, and |a| beyond which there is no mass
 _KNOTS, _FARTHEST = 34, 80.0
 
@@ -233,11 +235,11 @@ class FreeProduct(Law):
 
     @cached_property
     def _log_moments(self) -> tuple[float, float]:
-        return log_moments(self._log_minus_z)
+        return log_moments(partial(self._log_minus_z, close=_ROUGH))
 
-    def _log_minus_z(self, a: Array) -> Array:
-        """log(-z) on the negative axis."""
+    def _log_minus_z(self, a: Array, close: float = _CLOSE) -> Array:
+        """log(-z) on the negative axis, with hidden unknowns that are `close`."""
         near = np.minimum(a, self._transform.reach)
-        value, slope = self._transform.log_minus_z(near)
+        value, slope = self._transform.log_minus_z(near, close)
         # farther out it is affine, or below rounding in everything that depends on it
         return np.asarray(value + (a - near) * slope)

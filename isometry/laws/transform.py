@@ -23,8 +23,8 @@ _SAME = 2e-15
 _EPS = float(np.finfo(float).eps)
 #: hidden unknowns whose Newton step is this small are exact to rounding after the step
 _SETTLED = 1e-9
-#: and this small where log(-z) is corrected to first order afterwards
-_CLOSE = 1e-8
+#: and this small where log(-z) is corrected to first order afterwards, or where its slope is
+_CLOSE, _EXACT = 1e-8, 1e-13
 _POLISHES = 30
 #: of a on the negative axis; exp(-80) is rounding even beside 1 - p = 1e-16
 _FAR_KNOTS = np.array([16.0, 20.0, 26.0, 34.0, 44.0, 60.0, 80.0])
@@ -147,9 +147,9 @@ class Transform:
         """States on the negative axis, where a is real."""
         return self._on_negative_axis(a, _CLOSE)[0]
 
-    def log_minus_z(self, a: Array) -> tuple[Array, Array]:
-        """log(-z) on the negative axis, where a is real, and its slope."""
-        return self._on_negative_axis(a, _CLOSE)[1:]
+    def log_minus_z(self, a: Array, close: float = _CLOSE) -> tuple[Array, Array]:
+        """log(-z) on the negative axis to the square of `close`, where a is real; and its slope."""
+        return self._on_negative_axis(a, close)[1:]
 
     def _on_negative_axis(self, a: Array, close: float) -> tuple[Array, Array, Array]:
         """States, log(-z) to the square of `close`, and its slope."""
@@ -176,8 +176,10 @@ class Transform:
         linear = self.linearise(state)
         return state, linear.value, linear.slope, linear.response
 
-    def in_gap(self, a: Numbers, side: int, places: Mapping[Factor, int] | None) -> Numbers:
-        """States in a gap of the spectrum, where t is real; NaN where there is none.
+    def in_gap(
+        self, a: Numbers, side: int, places: Mapping[Factor, int] | None
+    ) -> tuple[Array, Array]:
+        """log z in a gap of the spectrum, where t is real, and its slope; NaN where there is none.
 
         Parameters
         ----------
@@ -192,13 +194,19 @@ class Transform:
         shares = self._shares(share_of_rank(a))
         guesses = [f.branch(shares[n], side, places) for _, n, f in self._groups]
         state, settled, _, _ = self.polish(np.concatenate([a[None], *guesses]), real=True)
-        # The slope asks for every digit; a step that is not small has left the gap, past a node
-        # of a quadrature that weighs next to nothing.
-        last = self.linearise(state).correction.real
-        settled &= np.all(np.abs(last) <= _CLOSE * (1.0 + np.abs(state[1:])), axis=0)
-        state[1:] += last
-        state[:, ~settled] = np.nan
-        return state
+        with np.errstate(all="ignore"):
+            value, slope, last = self.linearise(state)[:3]
+            missed = np.max(np.abs(last.real) / (1.0 + np.abs(state[1:])), axis=0, initial=0.0)
+            # the slope asks for every digit
+            again = np.flatnonzero(missed > _EXACT)
+            if again.size:
+                state[1:, again] += last[:, again].real
+                value[again], slope[again] = self.linearise(state[:, again])[:2]
+        # a step that is not small has left the gap, past a node of a quadrature that weighs next
+        # to nothing
+        lost = ~(settled & (missed <= _CLOSE))
+        value[lost], slope[lost] = np.nan, np.nan
+        return value.real, slope.real
 
     def polish(
         self, state: Numbers, close: float = _CLOSE, real: bool = False

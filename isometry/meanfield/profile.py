@@ -84,18 +84,28 @@ def retained_variance(profile: ArrayLike, positions: int | tuple[int, ...]) -> A
 
 
 def fourier_modes(profile: ArrayLike, positions: int | tuple[int, ...]) -> NDArray[np.complex128]:
-    """λ_m = Σ_b v_b e^{2πi b·m/n}: what one layer leaves of each spatial frequency.
+    """λ_m = Σ_b v_b e^{2πi b·m/n}, m = 0 … n - 1: what one layer leaves of each frequency.
 
     With circular padding, a small deviation from the fixed point is multiplied by χ_q λ_m on
     the diagonal of Σ and by χ_c λ_m off it. λ_0 = 1; a delta profile has λ_m = 1 throughout,
-    a uniform one removes everything but the mean. Real for a symmetric profile.
+    a uniform one weakens all but the mean. Real for a profile that is symmetric about its centre.
 
     Parameters
     ----------
     profile
         v_b, from `variance_profile`.
     positions
-        n, or (n_1, n_2) for a kernel of two dimensions; at least the kernel's length.
+        n, or (n_1, n_2) for a kernel of two dimensions. A longer kernel wraps round.
+
+    Returns
+    -------
+    (n,) or (n_1, n_2) array
+        Complex, in the order of the discrete Fourier transform.
+
+    Raises
+    ------
+    TheoryError
+        When the profile is not one, or has not as many dimensions as the positions.
 
     References
     ----------

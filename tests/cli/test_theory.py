@@ -144,7 +144,7 @@ BAD = {
     "theory --activation tanh --depth 3 --q-star 1 --sigma-w 1": "two different things",
     "theory --activation tanh --depth 3 --q-star 1 --critical": "two different things",
     "theory --activation tanh --depth 3 --q-star 1 --sigma-b 1": "leave --sigma-b out",
-    "theory --activation tanh --depth 3 --widths 5,5": "one width more",
+    "theory --activation tanh --depth 3 --widths 5,5": "one more than layers",
     "theory --activation tanh --widths 5,0": "at least 1",
     "theory --activation tanh --widths five": "not a shape",
     "theory --activation tanh --widths 5": "expected two or more",

@@ -475,3 +475,10 @@ def test_edges_of_faint_branches_are_those_of_the_free_product(layers, variance,
     law = DysonLaw.from_masks(np.ones((layers, 4)), variance)
     free = FreeProduct([(Residual(1.0, variance**0.5, [1.0]), layers)])
     assert law.support == pytest.approx(free.support, rel=rel)
+
+
+def test_a_law_too_close_to_zero_is_refused_with_what_is_left_of_it():
+    masks = (np.random.default_rng(0).random((4, 50)) < 0.7).astype(float)
+    with pytest.raises(TheoryError, match="of the law is left; expected weaker branches"):
+        DysonLaw.from_masks(masks, 2.0)
+    assert DysonLaw.from_masks(masks, 0.5).std_log_sigma > 0.5

@@ -5,6 +5,8 @@ import pytest
 
 from isometry.errors import TheoryError
 from isometry.laws.factors import Diagonal, Gaussian, Isometry, Residual
+from isometry.laws.factors.masses import Masses
+from isometry.laws.rows import interpolated, places
 from isometry.laws.series import composed, exp, log, reverted, times
 from isometry.laws.share import share_of_rank
 from isometry.laws.transform import Transform
@@ -149,7 +151,8 @@ BAD = [
     (lambda: Residual(1, 1, [0]), "the law has no mass at values > 0"),
     (lambda: Residual(1, 1, [1], kind="haar"), "the kind is 'haar'; expected \"gaussian\" or"),
     (lambda: Residual(1, 1, [1], variance=-2), "variance is -2; expected a number > 0"),
-    (lambda: Residual(1e-200, 1, [1]), r"skip and branch differ by a factor e\^461; expected"),
+    (lambda: Residual(1e-200, 1, [1]), r"the branch is e\^460.5 times its skip; expected a factor"),
+    (lambda: Residual(1, 1e-6, [1], variance=9e-4), r"is e\^-17.3 times its skip; expected a"),
 ]
 
 
@@ -157,3 +160,24 @@ BAD = [
 def test_bad_factors_are_told_what_came_and_what_was_expected(make, words):
     with pytest.raises(TheoryError, match=words):
         make()
+
+
+@pytest.mark.parametrize("gap", [2.0**-53, 2.0**-52, 6e-8])
+def test_between_values_that_rounding_tells_apart_the_logit_is_finite(gap):
+    law = Masses(np.array([1.0 - gap, 1.0]), np.array([0.5, 0.5]))
+    log_zeta = np.log1p(-gap * np.linspace(0.0, 1.0, 9))
+    logit, slope = law.logit(log_zeta - 1j * np.pi)
+    assert np.all(np.isfinite(logit))
+    assert np.all(np.isfinite(slope))
+
+
+def test_many_tables_are_looked_up_as_each_by_itself():
+    rng = np.random.default_rng(0)
+    keys, values = np.sort(rng.standard_normal((5, 12)), axis=1), rng.standard_normal((5, 12))
+    at = 2.0 * rng.standard_normal((5, 40))
+    each = [np.interp(*row) for row in zip(at, keys, values, strict=True)]
+    assert interpolated(keys, values, at) == pytest.approx(np.array(each), abs=1e-14)
+    left, right = places(keys, at)
+    assert np.all(right == left + 1)
+    inside = (at > keys[:, :1]) & (at < keys[:, -1:])
+    assert np.all(np.take_along_axis(keys, left, axis=1)[inside] <= at[inside])

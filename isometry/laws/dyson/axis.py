@@ -110,9 +110,11 @@ def negative_axis(equation: DysonEquation, rank: float) -> Axis:
         q = np.exp([log_q])
         u, solved = newton(equation, q, u, np.abs(u))
         if not (solved[0] and np.all(u > 0)):
+            left = 1.0 - knots[-1][3] if knots else 1.0
             raise TheoryError(
-                f"the Dyson equation could not be solved at z = {-1 / q[0]:.6g}; please report "
-                "the network that was asked for"
+                f"float64 does not resolve the Dyson equation below log σ = {-0.5 * log_q:.3g}, "
+                f"where {left:.2g} of the law is left; expected weaker branches: a variance times "
+                "the mean squared slope of less than about 1"
             )
         slope = tangent(equation, q, u)
         reached = float(-equation.trace(q, u)[0]) / rank

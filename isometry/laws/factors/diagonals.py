@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isometry.domain import Array
 from isometry.laws.factors.diagonal import Diagonal
 from isometry.laws.factors.factor import Block, Factor, Hidden
 from isometry.laws.factors.masses import Masses
+from isometry.laws.rows import interpolated
 from isometry.laws.series import log_over_argument, power_sums, reverted
 from isometry.laws.share import Numbers, Share
 
@@ -36,7 +38,7 @@ class Diagonals(Hidden):
         self.factors = [factor for factor, _ in factors]
         self.strips = ((-math.pi, 0.0),) * len(factors)
         self._times = np.array([times for _, times in factors], dtype=float)
-        self._tables: dict[tuple[Diagonal, int], tuple[Array, Array]] = {}
+        self._tables: dict[tuple[int, ...], tuple[Array, Array, NDArray[np.bool_]]] = {}
 
     @cached_property
     def _masses(self) -> Masses:
@@ -69,20 +71,18 @@ class Diagonals(Hidden):
         """From tables between two neighbouring values, or beyond the last."""
         with np.errstate(divide="ignore"):
             logit = np.log(np.abs(share.mu.real)) - np.log(np.abs(share.rest.real))
+        if places is None:
+            above = [factor.masses.d.size if side > 0 else 0 for factor in self.factors]
+        else:
+            above = [places[factor] + (side > 0) for factor in self.factors]
+        key, log_zeta, inner = self._gap_table(tuple(above))
+        wanted = np.where(inner, np.arcsinh(share.mu.real), logit)
+        found = interpolated(key, log_zeta, wanted) - 1j * np.pi
         # in an outer gap t between -rank and 0 belongs to ζ < 0
         own = (share.mu.real > 0) & (share.rest.real > 0)
-        found = np.empty((len(self.factors), own.size), dtype=complex)
         if np.any(own):
-            found[:] = self.start(share.real)
-        for row, factor in zip(found, self.factors, strict=True):
-            last = factor.masses.d.size - 1
-            place = (last if side > 0 else 0) if places is None else places[factor]
-            above = place + 1 if side > 0 else place
-            inner = 0 < above <= last
-            wanted = np.arcsinh(share.mu.real) if inner else logit
-            beyond = np.interp(wanted, *self._gap_table(factor, above)) - 1j * np.pi
-            row[:] = np.where(own & (not inner), row, beyond)
-        return found
+            found = np.where(own & ~inner, self.start(share.real), found)
+        return np.asarray(found)
 
     def log_determinant(self, unknowns: Numbers, share: Share) -> Numbers:
         """E log(1 - d/ζ)."""
@@ -98,17 +98,20 @@ class Diagonals(Hidden):
             total -= times * log_over_argument(reverted(moments))
         return total
 
-    def _gap_table(self, factor: Diagonal, above: int) -> tuple[Array, Array]:
+    def _gap_table(self, above: tuple[int, ...]) -> tuple[Array, Array, NDArray[np.bool_]]:
         """An increasing function of P with the log ζ between two values that belong to it.
 
         In an outer gap P does not pass 0 or 1, and its logit resolves them; in an inner one it
-        takes all real values, and passes both smoothly.
+        takes all real values, and passes both smoothly. Also which gaps are inner ones.
         """
-        if (factor, above) not in self._tables:
-            log_zeta = factor.masses.gap(above)
-            logit = factor.masses.logit(log_zeta - 1j * np.pi)[0]
-            inner = 0 < above < factor.masses.d.size
-            key = np.arcsinh((1.0 / (1.0 + np.exp(-logit))).real) if inner else logit.real
-            order = np.argsort(key)
-            self._tables[factor, above] = key[order], log_zeta[order]
-        return self._tables[factor, above]
+        if above not in self._tables:
+            laws = [factor.masses for factor in self.factors]
+            gaps = list(zip(laws, above, strict=True))
+            log_zeta = np.array([law.gap(place) for law, place in gaps])
+            inner = np.array([[0 < place < law.d.size] for law, place in gaps])
+            logit = self._masses.logit(log_zeta - 1j * np.pi)[0]
+            key = np.where(inner, np.arcsinh((1.0 / (1.0 + np.exp(-logit))).real), logit.real)
+            order = np.argsort(key, axis=1)
+            key, log_zeta = (np.take_along_axis(a, order, axis=1) for a in (key, log_zeta))
+            self._tables[above] = key, log_zeta, inner
+        return self._tables[above]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,15 +10,19 @@ import numpy as np
 
 from isometry.domain import Array
 from isometry.laws.monotone import invert
+from isometry.laws.rows import places
 from isometry.laws.share import Numbers, sided_log
 
 #: spacing of tables in log ζ, and places beyond the masses' own scales, where less and less bends
 _SPACING = 0.5
-_TAIL = np.array([3.0, 5.0, 7.0, 10.0, 14.0, 20.0, 30.0])
-_GAP = 0.25  # the spacing of tables between the masses
+_TAIL = np.array([3.0, 3.5, 4.0, 4.6, 5.3, 6.2, 7.4, 9.0, 11.0, 14.0, 19.0, 30.0])
+#: places in gaps: from the outermost masses in log ζ, and between two as a share of the gap
+_OUTWARDS = np.log1p(np.exp(np.linspace(-34.0, 60.0, 189)))
+_BETWEEN = 1.0 / (1.0 + np.exp(-np.linspace(-34.0, 34.0, 189)))
 #: of one evaluation of the logit
 _EPS = float(np.finfo(float).eps)
 _ROUNDING = 8.0 * _EPS
+_CANCELLED = 1e-100  # a sum of 0 has no logarithm
 #: terms that are summed together: as many as the cache of one core holds
 _BLOCK = 40_000
 
@@ -55,60 +59,31 @@ class Masses:
         """Σ p d of each law."""
         return np.asarray(np.sum(self.p * self.d, axis=-1))
 
-    def sums(self, y: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    @cached_property
+    def _weights(self) -> Array:
+        return np.stack([self.p * self.d, self.p], axis=-1)
+
+    def sums(self, y: Numbers) -> Numbers:
         """Σ p d w, Σ p w, Σ p d v w and Σ p v w with w = exp(max(Re y, 0)) / (d + exp(y)).
 
         Each term lies in the closed upper half plane where Im y is in [-π, 0].
         """
-        peak = np.maximum(y.real, 0.0)
-        far, near = np.exp(y - peak), np.exp(-peak)
-        # of w: its square neither overflows nor underflows then
-        unit = 1.0 / np.sqrt(np.maximum(np.abs(far), near * self.d[..., :1]))
-        if np.all(y.imag == -np.pi):  # a gap of the spectrum, where all is real
-            far = far.real
-        weights = np.stack([self.p * self.d, self.p], axis=-1)
-        first, second = np.empty((2, *y.shape, 2), dtype=far.dtype)
-        fill = _fill if np.iscomplexobj(far) else _fill_real
-        for law, here in self._blocks(y):
-            terms = (unit * near)[here][..., None] * self.d[law][..., None, :]
-            fill((unit * far)[here][..., None], terms, weights[law], first[here], second[here])
-        first *= unit[..., None]
-        second *= (far * unit * unit)[..., None]
-        both = np.stack([first, second]).astype(y.dtype, copy=False)
-        return both[0, ..., 0], both[0, ..., 1], both[1, ..., 0], both[1, ..., 1]
+        return self._by_blocks(_sums, 4, y)
 
     def logit(self, y: Numbers) -> tuple[Numbers, Numbers]:
         """log(P / (alive - P)) with P = Σ p u = -E d/(ζ - d), and its derivative in y."""
-        du, v, du_slope, v_slope = self.sums(y)
-        value = sided_log(du, 1) - sided_log(v, 1) - y
-        return value, v_slope / v - du_slope / du - 1.0
+        value, slope = self._by_blocks(_logit, 2, y)
+        return value, slope
 
     def log_determinant(self, y: Numbers) -> Numbers:
         """Σ p log(1 - d/ζ)."""
-        far = y.real > 0  # of ζ: then 1 - d/ζ is near 1, else log(d - ζ) and log(-ζ) are apart
-        small = np.exp(np.where(far, -y, y))
-        # of d - ζ: its square neither overflows nor underflows then
-        unit = 1.0 / np.sqrt(np.maximum(np.abs(small), self.d[..., :1]))
-        value = np.where(far, 0.0, -self.alive[..., None] * (y + np.log(unit)))
-        of_d, rest = np.where(far, small, unit), np.where(far, 1.0, unit * small)
-        for law, here in self._blocks(y):
-            d = self.d[law][..., None, :]
-            re = of_d.real[here][..., None] * d + rest.real[here][..., None]
-            im = of_d.imag[here][..., None] * d + rest.imag[here][..., None]
-            weights = self.p[law][..., None]
-            value[here] += 0.5 * (np.log(re * re + im * im) @ weights)[..., 0]
-            if np.iscomplexobj(y):
-                side = np.sign(y.imag[here]) * np.where(far[here], -1.0, 1.0)
-                value[here] += 1j * side * (np.arctan2(np.abs(im), re) @ weights)[..., 0]
-        return value
+        return np.asarray(self._by_blocks(_log_determinant, 1, y)[0])
 
     def from_logit(self, logit: Array) -> Array:
         """y on the negative axis, where the logit decreases with it; to the accuracy of a table."""
         y, known, slope = (np.atleast_2d(column) for column in self._table)
         at = np.clip(np.atleast_2d(logit), known[:, -1:], known[:, :1])
-        pairs = zip(-known, -at, strict=True)
-        right = np.array([np.searchsorted(row, x).clip(1, row.size - 1) for row, x in pairs])
-        left = right - 1
+        left, right = places(-known, -at)
         low, high, first, last, start, end = (
             np.take_along_axis(column, place, axis=1)
             for column in (known, slope, y)
@@ -152,55 +127,101 @@ class Masses:
         Ends at a mass are approached to rounding error, 0 and infinity to exp(±60).
         """
         if above == 0:
-            return np.asarray(np.log(self.d[0]) - np.log1p(np.exp(-np.arange(-60.0, 34.0, _GAP))))
+            return np.asarray(np.log(self.d[0]) - _OUTWARDS[::-1])
         low = self.d[above - 1]
-        if above == len(self.d):
-            return np.asarray(np.log(low) + np.log1p(np.exp(np.arange(-34.0, 60.0, _GAP))))
-        share = 1.0 / (1.0 + np.exp(-np.arange(-34.0, 34.0, _GAP)))
-        return np.asarray(np.log(low + (self.d[above] - low) * share))
+        if above == self.d.size:
+            return np.asarray(np.log(low) + _OUTWARDS)
+        return np.asarray(np.log(low + (self.d[above] - low) * _BETWEEN))
 
-    def _blocks(self, y: Numbers) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-        """Parts of the laws, and of y, whose terms fit into the cache."""
+    def _by_blocks(
+        self, function: Callable[[Array, Array, Numbers], Sequence[Numbers]], count: int, y: Numbers
+    ) -> Numbers:
+        """What a function of d, of (p d, p) and of y finds, by parts that fit into the cache."""
+        found = np.empty((count, *y.shape), dtype=y.dtype)
         n, k = max(y.shape[-1], 1), self.d.shape[-1]
         few = max(1, _BLOCK // k)
-        points = [slice(j, j + few) for j in range(0, n, few)]
-        if y.ndim == 1:
-            yield from (((), (at,)) for at in points)
-            return
         some = max(1, few // n)
-        for i in range(0, len(y), some):
-            laws = slice(i, i + some)
-            yield from (((laws,), (laws, at)) for at in points)
+        for i in range(0, len(y) if y.ndim > 1 else 1, some):
+            laws = (slice(i, i + some),) if y.ndim > 1 else ()
+            for j in range(0, n, few):
+                here = (*laws, slice(j, j + few))
+                part = function(self.d[laws], self._weights[laws], y[here])
+                for row, values in zip(found, part, strict=True):
+                    row[here] = values
+        return found
 
 
-def _fill(far: Numbers, re: Array, weights: Array, first: Numbers, second: Numbers) -> None:
+def _sums(d: Array, weights: Array, y: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    peak = np.maximum(y.real, 0.0)
+    far, near = np.exp(y - peak), np.exp(-peak)
+    # of w: its square neither overflows nor underflows then
+    unit = 1.0 / np.sqrt(np.maximum(np.abs(far), near * d[..., :1]))
+    if np.all(y.imag == -np.pi):  # a gap of the spectrum, where all is real
+        far = far.real
+    terms = (unit * near)[..., None] * d[..., None, :]
+    once, twice = _filled((unit * far)[..., None], terms, weights)
+    unit = unit[..., None]
+    once *= unit
+    twice *= (unit * unit) * far[..., None]
+    return once[..., 0], once[..., 1], twice[..., 0], twice[..., 1]
+
+
+def _logit(d: Array, weights: Array, y: Numbers) -> tuple[Numbers, Numbers]:
+    du, v, du_slope, v_slope = _sums(d, weights, y)
+    du, v = du.astype(y.dtype, copy=False), v.astype(y.dtype, copy=False)
+    value = sided_log(du, 1) - sided_log(v, 1) - y
+    return value, v_slope / v - du_slope / du - 1.0
+
+
+def _log_determinant(d: Array, weights: Array, y: Numbers) -> tuple[Numbers]:
+    p = weights[..., 1:]
+    far = y.real > 0  # of ζ: then 1 - d/ζ is near 1, else log(d - ζ) and log(-ζ) are apart
+    small = np.exp(np.where(far, -y, y))
+    # of d - ζ: its square neither overflows nor underflows then
+    unit = 1.0 / np.sqrt(np.maximum(np.abs(small), d[..., :1]))
+    value = np.where(far, 0.0, -p.sum(axis=-2) * (y + np.log(unit)))
+    of_d, rest = np.where(far, small, unit), np.where(far, 1.0, unit * small)
+    d = d[..., None, :]
+    re = of_d.real[..., None] * d + rest.real[..., None]
+    im = of_d.imag[..., None] * d + rest.imag[..., None]
+    value += 0.5 * (np.log(re * re + im * im) @ p)[..., 0]
+    if np.iscomplexobj(y):
+        side = np.sign(y.imag) * np.where(far, -1.0, 1.0)
+        value += 1j * side * (np.arctan2(np.abs(im), re) @ p)[..., 0]
+    return (value,)
+
+
+def _filled(far: Numbers, re: Array, weights: Array) -> tuple[Numbers, Numbers]:
     """Sums of w and of w², w = 1 / (far + re): in real numbers, twice as fast; `re` is used up."""
+    if not np.iscomplexobj(far):
+        return _filled_real(far, re, weights)
     im = far.imag
     re += far.real
     q = re * re
     q += im * im
     np.reciprocal(q, out=q)  # |w|²
-    first.imag = q @ weights
+    square = q @ weights
     re *= q  # Re w
-    first.real = re @ weights
-    second.real = first.imag
-    first.imag *= -im
+    first = re @ weights - 1j * (im * square)
     q *= im  # -Im w
     re *= q
-    second.imag = -2.0 * (re @ weights)
+    cross = re @ weights
     q *= q
-    second.real -= 2.0 * (q @ weights)
+    return first, square - 2.0 * (q @ weights) - 2j * cross
 
 
-def _fill_real(far: Array, re: Array, weights: Array, first: Array, second: Array) -> None:
+def _filled_real(far: Array, re: Array, weights: Array) -> tuple[Array, Array]:
     """The same on the real axis."""
     re += far
-    if np.any(far < 0):  # in a gap ζ may be on a mass, to rounding
+    in_gap = bool(np.any(far < 0))
+    if in_gap:  # there ζ may be on a mass, to rounding, and masses on either side may cancel
         np.copyto(re, _EPS * far, where=re == 0)
     np.reciprocal(re, out=re)
-    first[...] = re @ weights
+    first = re @ weights
+    if in_gap:
+        first[first == 0] = _CANCELLED
     re *= re
-    second[...] = re @ weights
+    return first, re @ weights
 
 
 def masses(values: Array, weights: Array) -> tuple[float, Masses]:

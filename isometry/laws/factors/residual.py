@@ -17,7 +17,9 @@ from isometry.laws.factors.masses import masses
 
 Kind = Literal["gaussian", "orthogonal"]
 
-_WIDEST_GAIN = 500.0  # |log| of the largest x of the branch beside that of the skip
+#: logarithms of the largest x of the branch beside that of the skip, at most and at least: float64
+#: cannot tell a fainter one from rounding of the skip
+_WIDEST_GAIN, _FAINTEST_GAIN = 500.0, math.log(4e-15)
 
 
 class Residual(Factor):
@@ -89,10 +91,11 @@ class Residual(Factor):
         # in units of the skip: x = a² (1 + …), and the branch's largest d is 1
         ratio = 2 * math.log(self.b / self.a) if self.a else math.inf
         self.log_gain = ratio + math.log(self.variance) + math.log(unit)
-        if self.a and abs(self.log_gain) > _WIDEST_GAIN:
+        if self.a and not _FAINTEST_GAIN <= self.log_gain <= _WIDEST_GAIN:
             raise TheoryError(
-                f"skip and branch differ by a factor e^{0.5 * self.log_gain:.0f}; expected scales "
-                "that float64 holds beside each other"
+                f"the branch is e^{0.5 * self.log_gain:.1f} times its skip; expected a factor from "
+                f"e^{0.5 * _FAINTEST_GAIN:.1f} to e^{0.5 * _WIDEST_GAIN:.0f}, which float64 holds "
+                "beside each other: leave a fainter branch out"
             )
         laws = self.values.tobytes(), self.weights.tobytes()
         self._key = (self.a, self.b, self.kind, self.variance, self.rows, *laws)

@@ -49,6 +49,9 @@ class Matrix:
         tell how it was drawn and not what it does.
     offsets : int
         Of the kernel, those that are not zero: 1 for a matrix and for a delta kernel.
+    alike : bool
+        Whether it is that matrix at every position, or one such at every frequency: no stride
+        within the kernel, and no padding but a circular one.
     bias_variance : float
         Mean square of the biases.
     bias_centred : bool
@@ -66,6 +69,7 @@ class Matrix:
     shape: tuple[int, int]
     sigma: Array
     offsets: int = 1
+    alike: bool = True
     bias_variance: float = 0.0
     bias_centred: bool = True
     empty: int = 0
@@ -101,6 +105,10 @@ class Part:
         weights, activations and sums.
     inside : tuple of Matrix
         Of a sum, all weights on its ways.
+    channels : int
+        Of a weight, how many entries it gives each position; 0 where it is none.
+    groups : int
+        Of a convolution, into how many parts its channels fall.
     """
 
     name: str
@@ -115,9 +123,17 @@ class Part:
     branch: Spectrum | None = None
     ways: tuple[tuple[Part, ...], ...] = ()
     inside: tuple[Matrix, ...] = ()
+    channels: int = 0
+    groups: int = 1
 
     @property
     def positions(self) -> int:
         """How many positions its weight, or the last one inside, acts on alike."""
-        weight = self.matrix or (self.inside[-1] if self.inside else None)
-        return max(1, self.shape[0] // weight.shape[0]) if weight else 1
+        channels = self.channels or (self.inside[-1].shape[0] if self.inside else 0)
+        return max(1, self.shape[0] // channels) if channels else 1
+
+    @property
+    def apart(self) -> int:
+        """Into how many matrices its weight falls: groups, and positions that do not meet."""
+        alone = self.matrix is not None and self.matrix.offsets == 1
+        return self.groups * (self.positions if alone else 1)

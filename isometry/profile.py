@@ -121,7 +121,7 @@ def _layers(measured: Depth, expected: ByDepth | None) -> tuple[Layer, ...]:
 
     return tuple(
         Layer(
-            name=part.name if part.name.isprintable() else repr(part.name),
+            name=part.name,
             kind=part.kind,
             shape=part.shape,
             own=Summary.of(part.spectrum),

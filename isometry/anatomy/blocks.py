@@ -28,6 +28,11 @@ _MATRIX: dict[Callable[..., Any], tuple[int, int]] = {
     torch.addmm: (1, 2),
 }
 _CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
+_TRANSPOSED = (
+    functional.conv_transpose1d,
+    functional.conv_transpose2d,
+    functional.conv_transpose3d,
+)
 _NORMALISATIONS = {"layer_norm", "rms_norm", "group_norm", "instance_norm", "softmax"}
 
 
@@ -59,6 +64,8 @@ class Block:
         (n_out, n_in) of a weight that acts on the last dimension.
     kernel : Tensor or None
         Of a convolution, (n_out, n_in / groups, *offsets).
+    transposed : Tensor or None
+        Of a transposed convolution, (n_in, n_out / groups, *offsets).
     circular : bool
         Of a convolution, whether its padding is.
     call : Call
@@ -77,6 +84,7 @@ class Block:
     elementwise: bool = False
     matrix: Tensor | None = None
     kernel: Tensor | None = None
+    transposed: Tensor | None = None
     circular: bool = False
     ways: tuple[tuple[Block, ...], ...] = ()
 
@@ -112,7 +120,8 @@ def blocks(tape: Tape) -> Path:
     """
     if tape.output is None:
         raise MeasurementError(
-            "the way from the input to the output could not be followed, call by call"
+            "the way from the input to the output could not be followed, call by call, through "
+            "scripted code or a function with a derivative of its own: it is measured as a whole"
         )
     way = segments(tape, Ref(0), tape.output)
     return Path(tuple(_named(_merged([_block(tape, part) for part in way]))), tape)
@@ -123,7 +132,9 @@ def _block(tape: Tape, segment: Segment) -> Block:
     point = tape.value(segment.start)
     function = tape.between(segment.start, segment.stop, segment.calls)
     shape = tape.value(segment.stop).numel(), point.numel()
-    block = Block("opaque", call.module or call.name, function, point, shape, call)
+    name = call.module or call.name
+    name = name if name.isprintable() else repr(name)  # modules may be called anything
+    block = Block("opaque", name, function, point, shape, call)
     if len(segment.calls) > 1:
         parts = tuple(
             tuple(_merged([_block(tape, part) for part in way])) for way in branches(tape, segment)
@@ -131,8 +142,10 @@ def _block(tape: Tape, segment: Segment) -> Block:
         return replace(block, kind="sum", ways=parts) if parts else _by_trying(block)
     if (matrix := _matrix(call)) is not None:
         return replace(block, kind="weight", matrix=matrix)
-    if (kernel := _kernel(call)) is not None:
+    if (kernel := _kernel(call, _CONVOLUTIONS)) is not None:
         return replace(block, kind="weight", kernel=kernel)
+    if (kernel := _kernel(call, _TRANSPOSED)) is not None:
+        return replace(block, kind="weight", transposed=kernel)
     if call.name in _NORMALISATIONS:
         return replace(block, kind="normalisation")
     return _by_trying(block)
@@ -149,9 +162,9 @@ def _matrix(call: Call) -> Tensor | None:
     return matrix if call.function is functional.linear else matrix.T
 
 
-def _kernel(call: Call) -> Tensor | None:
-    """Return the kernel of a convolution of the input by something fixed."""
-    if call.function not in _CONVOLUTIONS or len(call.inputs) > 1:
+def _kernel(call: Call, convolutions: Sequence[Callable[..., Any]]) -> Tensor | None:
+    """Return the kernel, if a call is one of these and convolves the input by something fixed."""
+    if call.function not in convolutions or len(call.inputs) > 1:
         return None
     weight = call.args[1] if len(call.args) > 1 else call.kwargs.get("weight")
     return weight if isinstance(weight, Tensor) else None

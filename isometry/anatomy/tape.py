@@ -148,6 +148,8 @@ def record(jacobian: Jacobian) -> Tape:
         model = jacobian.network.model
         named = model.named_modules() if isinstance(model, nn.Module) else ()
         for name, module in named:
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             enter, leave = recorder.hooks(name)
             entering = module.register_forward_pre_hook(enter, with_kwargs=True)
             stack.callback(entering.remove)

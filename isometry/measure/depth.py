@@ -19,6 +19,7 @@ from isometry.jacobian import Jacobian
 from isometry.measure.graded import GradedProduct
 from isometry.measure.method import BUDGET
 from isometry.measure.options import Progress
+from isometry.measure.parts import in_pieces
 from isometry.measure.parts import parts as measured
 from isometry.part import Part
 from isometry.spectrum import Spectrum
@@ -105,15 +106,14 @@ def depth(
     Raises
     ------
     MeasurementError
-        If the way from the input to the output could not be followed, or if the blocks do not
-        multiply to J.
+        If the network does not run in pieces, or its blocks do not multiply to J.
     """
-    with jacobian.session():
+    with in_pieces(jacobian):
         found = blocks(record(jacobian)).blocks
         if not found:
             raise MeasurementError("there is no block between the input and the output to measure")
         tell = _Steps(progress, 2 * len(found))
-        parts = measured(jacobian)
+        parts = measured(jacobian, max(budget, BUDGET))
         notes: list[str] = []
         front = _Front(jacobian, found, seed)
         looks = _looks(parts, front, budget, notes)
@@ -221,7 +221,7 @@ def _looks(parts: Sequence[Part], front: _Front, budget: float, notes: list[str]
     n = len(front.start)
     seconds = max(_VALUES * max(p.shape) * min(p.shape[0], n) * n for p in parts)
     allowed = max(2, min(_LOOKS, int(budget / seconds)))
-    step = -(-len(mixing) // allowed)
+    step = max(1, -(-len(mixing) // allowed))
     if step > 1:
         notes.append(f"singular values from the input on were taken behind one in {step} layers")
     return {*mixing[::-1][::step], last}

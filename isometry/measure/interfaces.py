@@ -57,9 +57,19 @@ def interfaces(way: Sequence[Block]) -> dict[Block, Interface]:
 
 
 def groups(block: Block) -> int:
-    """Return the groups of a convolution."""
+    """Return the groups of a convolution; 1 of a matrix."""
     call = block.call
+    if block.kernel is None and block.transposed is None:
+        return 1
     return int(call.kwargs.get("groups", call.args[6] if len(call.args) > 6 else 1))
+
+
+def channels(block: Block) -> int:
+    """Return how many entries a weight gives to each position."""
+    if block.transposed is not None:
+        return block.transposed.shape[1] * groups(block)
+    weight = block.kernel if block.matrix is None else block.matrix
+    return 0 if weight is None else len(weight)
 
 
 def _neighbours(way: Sequence[Block]) -> Iterator[tuple[Block, Block | None, Block]]:

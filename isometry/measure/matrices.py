@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isometry.anatomy import Block
 from isometry.measure.interfaces import groups, interfaces
+from isometry.measure.symbol import is_circular, steps
 from isometry.part import Interface, Matrix
 
 # In standard deviations over random directions of the input: what a unit may be given.
@@ -47,12 +48,22 @@ def acts_alike(block: Block) -> Tensor | None:
     kernel = block.kernel
     if kernel is None:
         return None
+    if block.shape[0] * kernel[0].numel() == block.shape[1] * len(kernel) and _is_tiling(block):
+        return kernel.flatten(1)
     same_places = block.shape[0] * kernel.shape[1] == block.shape[1] * kernel.shape[0]
     odd = all(side % 2 for side in kernel.shape[2:])
     used, middle = _offsets(kernel), kernel[0, 0].numel() // 2
     if same_places and odd and used.tolist() == [middle] and groups(block) == 1:
         return kernel.flatten(2)[:, :, middle]
     return None
+
+
+def _is_tiling(block: Block) -> bool:
+    """Whether a kernel is laid side by side, as over the patches of an image."""
+    sides = () if block.kernel is None else tuple(block.kernel.shape[2:])
+    dilated = set(steps(block, "dilation", 5, 1)) != {1} and set(sides) != {1}
+    padded = set(steps(block, "padding", 4, 0)) != {0} or block.circular
+    return steps(block, "stride", 3, 1) == sides and not (dilated or padded or groups(block) > 1)
 
 
 def _offsets(kernel: Tensor) -> Tensor:
@@ -79,6 +90,7 @@ def _matrix(
         (weight.shape[0], weight.shape[1]),
         torch.linalg.svdvals(weight).cpu().numpy(),
         1 if block.kernel is None else len(_offsets(block.kernel)),
+        alike=acts_alike(block) is not None or is_circular(block),
         bias_variance=0.0 if bias is None else float(bias.square().mean()),
         bias_centred=bias is None or _centred(bias),
         empty=int((rows == 0).sum()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isometry.anatomy import Block, blocks, record
+from isometry.errors import IsometryError, MeasurementError
 from isometry.jacobian import Jacobian
 from isometry.jacobian.bottleneck import Bottleneck
+from isometry.jacobian.products import first_line
 from isometry.measure.exact import exact
+from isometry.measure.interfaces import channels, groups
 from isometry.measure.matrices import acts_alike, inside, matrices
+from isometry.measure.method import BUDGET
 from isometry.measure.quadrature import quadrature
 from isometry.measure.symbol import symbol
 from isometry.part import Matrix, Part
@@ -25,13 +31,14 @@ Array = NDArray[np.float64]
 # A Jacobian with a smaller side is taken whole; of larger ones probes give the distribution.
 _EXACT = 2048
 _PROBES, _STEPS = 16, 32
+_VALUES = 2e-9  # seconds over m n min(m, n), measured, of the singular values of a matrix
 # Of PyTorch's names for activations, those that mean field knows by another.
 _NAMES = {"hardtanh": "hard_tanh", "relu_": "relu", "tanh_": "tanh", "sigmoid_": "sigmoid"}
 _KNOWN = {"relu", "tanh", "sigmoid", "selu", "silu", "mish", "sin", "erf", "softsign", "relu6"}
 _KNOWN |= {"hardswish"}
 
 
-def parts(jacobian: Jacobian) -> list[Part]:
+def parts(jacobian: Jacobian, budget: float = BUDGET) -> list[Part]:
     """Cut a network into parts and measure each alone.
 
     Slopes are singular values as they stand, up to sign; a matrix that acts on every position alike
@@ -43,16 +50,58 @@ def parts(jacobian: Jacobian) -> list[Part]:
     ----------
     jacobian : Jacobian
         Of the whole network; its session is entered here.
+    budget : float
+        Seconds.
 
     Raises
     ------
     MeasurementError
-        If the way from the input to the output could not be followed.
+        If the way from the input to the output could not be followed, if the network does not
+        run in pieces, or if the parts take longer than the budget.
     """
-    with jacobian.session():
+    began = time.monotonic()
+    with in_pieces(jacobian):
         way = blocks(record(jacobian)).blocks
-        known = matrices(way)
-        return [part(block, known) for block in way]
+        _refuse_longer(2 * sum(map(_decomposition, way)), budget)
+        known, found = matrices(way), list[Part]()
+        for block in way:
+            passed = time.monotonic() - began
+            if found and passed > budget:
+                _refuse_longer(passed * len(way) / len(found), budget)
+            found.append(part(block, known))
+        return found
+
+
+@contextmanager
+def in_pieces(jacobian: Jacobian) -> Iterator[None]:
+    """Hold the session of a network whose calls are made one by one.
+
+    Whatever code of the user's own raises meanwhile becomes a `MeasurementError`.
+    """
+    try:
+        with jacobian.session(), jacobian.network.lending(jacobian.f):
+            yield
+    except MeasurementError:
+        raise
+    except (Exception, SystemExit) as e:
+        said = first_line(e)
+        what = said if isinstance(e, IsometryError) else f"{type(e).__name__}: {said}"
+        raise MeasurementError(f"the network does not run in pieces: {what}") from e
+
+
+def _decomposition(block: Block) -> float:
+    """Seconds that the singular values of its matrix take."""
+    if block.matrix is None:
+        return 0.0
+    return _VALUES * block.matrix.numel() * min(block.matrix.shape)
+
+
+def _refuse_longer(seconds: float, budget: float) -> None:
+    if seconds > budget:
+        raise MeasurementError(
+            f"to measure its parts one by one takes about {seconds:.0f} s, more than the budget of "
+            f"{budget:g} s (--budget {2 * seconds:.0f} buys it)"
+        )
 
 
 def part(block: Block, known: Mapping[Block, Matrix] | None = None) -> Part:
@@ -77,7 +126,9 @@ def part(block: Block, known: Mapping[Block, Matrix] | None = None) -> Part:
         after=_mean_square(out),
     )
     if block.kind == "weight":
-        return replace(found, matrix=known.get(block))
+        return replace(
+            found, matrix=known.get(block), channels=channels(block), groups=groups(block)
+        )
     if block.kind == "activation":
         found = replace(found, activation=_activation(block))
         if block.elementwise and block.slopes is not None:

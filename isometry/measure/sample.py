@@ -135,7 +135,7 @@ def sample(
         for i, x in enumerate(inputs)
     ]
     together = _together(_done(jobs, options))
-    cut, why = _cut(_jacobian(model, inputs[0], options)) if options.theory else ([], [])
+    cut, why = _cut(model, inputs[0], options) if options.theory else ([], [])
     return replace(together, notes=(*notes, *together.notes, *why), parts=tuple(cut))
 
 
@@ -213,10 +213,10 @@ def _jacobian(model: Callable[..., Any], x: Any, options: Options) -> Jacobian:
     )
 
 
-def _cut(jacobian: Jacobian) -> tuple[list[Part], list[str]]:
+def _cut(model: Callable[..., Any], x: Any, options: Options) -> tuple[list[Part], list[str]]:
     """Cut the network into parts for theory, or say why that is not possible."""
     try:
-        return parts(jacobian), []
+        return parts(_jacobian(model, x, options), budget=options.budget), []
     except MeasurementError as why:
         return [], [f"no theory: {why}"]
 

@@ -33,20 +33,28 @@ def symbol(block: Block) -> Tensor | None:
     .. [1] Sedghi, Gupta & Long, The singular values of convolutional layers, ICLR 2019.
     """
     kernel = block.kernel
-    if kernel is None or not block.circular:
+    if kernel is None or not is_circular(block):
         return None
-    places = block.point.shape[-(kernel.ndim - 2) :]
-    shared = groups(block)
+    places, shared = block.point.shape[-(kernel.ndim - 2) :], groups(block)
     examples = block.point.numel() // (places.numel() * kernel.shape[1] * shared)
-    # Padding of another width would change the number of places.
-    if block.shape[0] != examples * kernel.shape[0] * places.numel() or not _pure(block):
-        return None
-    grid = _laid_out(kernel.double(), places, _steps(block, "dilation", 5, 1))
+    grid = _laid_out(kernel.double(), places, steps(block, "dilation", 5, 1))
     modes = torch.fft.fftn(grid, dim=tuple(range(2, grid.ndim)))
     matrices = modes.flatten(2).movedim(2, 0)  # (places, n_out, n_in / groups)
     matrices = matrices.unflatten(1, (shared, -1))
     values: Tensor = torch.linalg.svdvals(matrices)
     return values.flatten().repeat(examples)
+
+
+def is_circular(block: Block) -> bool:
+    """Whether a weight is a convolution of stride 1 with circular padding, and no other."""
+    kernel = block.kernel
+    if kernel is None or not block.circular:
+        return False
+    strides, zeros = steps(block, "stride", 3, 1), steps(block, "padding", 4, 0)
+    into = kernel.shape[1] * groups(block)
+    # Padding of another width would change the number of places.
+    same_places = block.shape[0] * into == block.point.numel() * kernel.shape[0]
+    return set(strides) == {1} and set(zeros) == {0} and same_places
 
 
 def _laid_out(kernel: Tensor, places: torch.Size, dilation: tuple[int, ...]) -> Tensor:
@@ -58,13 +66,7 @@ def _laid_out(kernel: Tensor, places: torch.Size, dilation: tuple[int, ...]) -> 
     return grid
 
 
-def _pure(block: Block) -> bool:
-    """Whether there is neither a stride nor, beside the circular, padding with zeros."""
-    strides, zeros = _steps(block, "stride", 3, 1), _steps(block, "padding", 4, 0)
-    return set(strides) == {1} and set(zeros) == {0}
-
-
-def _steps(block: Block, name: str, place: int, default: int) -> tuple[int, ...]:
+def steps(block: Block, name: str, place: int, default: int) -> tuple[int, ...]:
     """Return an argument of a convolution, one for each dimension."""
     call, kernel = block.call, block.kernel
     dimensions = 0 if kernel is None else kernel.ndim - 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,13 +19,14 @@ from isometry.theory import judgement
 from isometry.theory.differences import differences
 from isometry.theory.dyson import of_skips
 from isometry.theory.ensemble import ORTHOGONAL, Ensemble, recognise
-from isometry.theory.free_product import of_parts, with_skips
+from isometry.theory.free_product import NO_SKIP, of_parts, with_skips
 from isometry.theory.mean_field import grouped, of_limit
 from isometry.theory.odd import odd
 
 __all__ = ["Ensemble", "odd", "predict", "recognise"]
 
 _GRID = 400
+_COUNTED = 1e-6  # of one direction
 # log of the smallest singular value that float64 can tell beside one of size 1, in one part.
 _RESOLUTION = float(np.log(np.finfo(np.float64).eps))
 
@@ -56,41 +58,85 @@ def predict(
     """
     found: list[Prediction] = []
     notes: list[str] = []
-    layers = sum(p.kind not in ("activation", "routing") for p in parts)
-    positions = max((p.positions for p in parts), default=1)
-    interfaces = [p.matrix.interface for p in parts if p.matrix and p.matrix.interface]
-    pointwise = all(p.kind == "activation" or (p.matrix and p.matrix.offsets == 1) for p in parts)
-    of_own = partial(judgement.of_parts, interfaces=interfaces, pointwise=pointwise)
+    if not parts:
+        return found, notes  # nothing acts, or what is in the way was said before
+    of_width, of_own = _judges(parts, spectrum, directions)
 
-    def add(name: str, law: Law, judge: Callable[[float, int, int, int], Judgement]) -> None:
-        ks = _distance(law, spectrum, _floor(parts, spectrum))
-        judged = judge(ks, directions, layers, positions)
-        predicted = _prediction(name, law, ks, judged)
-        limit = name == "mean field"
-        beyond = differences(spectrum, predicted, judged.allowed, limit=limit)
-        found.append(replace(predicted, differences=beyond))
-
-    try:
-        limit = of_limit(parts)
-        add("mean field", limit.law, judgement.of_limit)
-        notes += [f"measured as a block, not predicted: {w}" for w in grouped(limit.measured)]
-    except TheoryError as why:
-        notes.append(f"no mean-field prediction: {why}")
-    if len(parts) == 1 and parts[0].branch is None:
-        return found, notes  # nothing to multiply
-    for name, make in (("free product", of_parts), ("free skips", with_skips)):
+    def add(name: str, make: Callable[[Sequence[Part]], Law], judge: _Judge) -> None:
         try:
-            add(name, make(parts), of_own)
+            law = make(parts)
+            ks = _distance(law, spectrum, _floor(parts, spectrum))
+            judged = judge(ks)
+            predicted = _prediction(name, law, ks, judged)
+            beyond = differences(spectrum, predicted, judged.allowed, limit=judge is of_width)
+            found.append(replace(predicted, differences=beyond))
         except TheoryError as why:
-            if str(why) != "it has no skip":
-                notes.append(f"no prediction by the {name}: {why}")
+            if str(why) != NO_SKIP:
+                notes.append(f"no {name}: {why}")
+
+    def mean_field(parts: Sequence[Part]) -> Law:
+        limit = of_limit(parts)
+        notes.extend(f"mean field: {which}" for which in grouped(limit.measured))
+        return limit.law
+
+    add("mean field", mean_field, of_width)
+    if len(parts) > 1:
+        add("free product", of_parts, of_own)
+    else:
+        notes.append(f"no free product: {parts[0].name} is the only block")
+    add("free skips", with_skips, of_own)
     if any(p.judgement and p.judgement.word == "departs" for p in found):
-        try:  # it is dear: where layers are free of each other, the others say as much
-            add("correlated skips", of_skips(parts), of_own)
-        except TheoryError as why:
-            if str(why) != "it has no skip":
-                notes.append(f"no prediction by the Dyson equation: {why}")
+        # It is dear: where layers are free of each other, the others say as much.
+        add("correlated skips", of_skips, of_own)
     return found, notes
+
+
+_Judge = Callable[[float], Judgement]
+
+
+def _judges(parts: Sequence[Part], spectrum: Spectrum, directions: int) -> tuple[_Judge, _Judge]:
+    """Return what judges a distance from infinite width, and one from the network's own parts."""
+    layers = sum(p.kind not in ("activation", "routing") for p in parts)
+    estimated = _left_open(spectrum, directions)
+    of_width = partial(
+        judgement.of_limit,
+        directions=directions,
+        layers=layers,
+        positions=directions / min(p.shape[0] / p.positions for p in parts),
+        uncertainty=estimated,
+    )
+    of_own = partial(
+        judgement.of_parts,
+        directions=directions,
+        layers=layers,
+        positions=max(1.0, directions * max(map(_looseness, parts))) ** 2,
+        uncertainty=estimated,
+        apart=_apart(parts),
+        interfaces=[p.matrix.interface for p in parts if p.matrix and p.matrix.interface],
+    )
+    return of_width, of_own
+
+
+def _looseness(part: Part) -> float:
+    """Kolmogorov–Smirnov distance that a part makes likely, in units of that of a square chain.
+
+    P positions and g groups are as many matrices of its r directions: √(P g) / r.
+    """
+    return math.sqrt(part.positions * part.groups) / min(part.shape)
+
+
+def _apart(parts: Sequence[Part]) -> int:
+    """Of how many chains that never meet a network consists."""
+    if any(p.kind not in ("weight", "activation") for p in parts):
+        return 1
+    return min((p.apart for p in parts if p.kind == "weight"), default=1)
+
+
+def _left_open(spectrum: Spectrum, directions: int) -> float:
+    """How far its CDF may be off: where it is an estimate, its masses are not all 1/n."""
+    largest = float(spectrum.weights.max(initial=0.0))
+    exact = bool(np.all(np.abs(spectrum.weights * directions - 1) < _COUNTED))
+    return 0.0 if exact else largest + spectrum.unresolved
 
 
 def _floor(parts: Sequence[Part], spectrum: Spectrum) -> float:

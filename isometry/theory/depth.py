@@ -62,7 +62,7 @@ def by_depth(parts: Sequence[Part], looks: Iterable[int]) -> tuple[ByDepth | Non
     try:
         factors, why = limit_factors(parts, own=True)
         name = "mean field at the measured variances"
-        notes = [f"no mean field for {reason}" for reason in grouped(why)]
+        notes = [f"mean field: {reason}" for reason in grouped(why)]
         if 2 * len(why) > len(parts):
             factors, name = [measured(p) for p in parts], "free product of the blocks as measured"
         elif why:

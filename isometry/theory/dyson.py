@@ -12,6 +12,7 @@ from isometry.errors import TheoryError
 from isometry.laws import DysonLaw, Law, Neurons, NeuronTypes, Node
 from isometry.part import Part
 from isometry.theory.ensemble import recognise
+from isometry.theory.free_product import NO_SKIP
 
 Array = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ def of_skips(parts: Sequence[Part]) -> Law:
         If there is no skip, or a part is something else.
     """
     if not any(p.kind == "sum" for p in parts):
-        raise TheoryError("it has no skip")
+        raise TheoryError(NO_SKIP)
     if (weights := _weights(parts)) > _WEIGHTS:
         raise TheoryError(f"{weights} weights are more than {_WEIGHTS}, and would take minutes")
     start, behind = _Set(parts[0].shape[1]), dict[Part, _Set]()
@@ -97,7 +98,7 @@ def _follow(parts: Sequence[Part], at: _Set, behind: dict[Part, _Set]) -> _Set:
                 other.joined = one
             at = one
         elif part.slopes is None:
-            raise TheoryError(f"{part.name} is neither a weight nor an elementwise map")
+            raise TheoryError(f"{part.name} holds more than matrices and elementwise maps")
         behind[part] = at
     return at
 

@@ -19,7 +19,9 @@ ORTHOGONAL = 1e-4
 # The smaller side times the Kolmogorov–Smirnov distance of one i.i.d. matrix from its limit is of
 # order one (eigenvalue rigidity); trained or structured matrices exceed this by far.
 _IID = 4.0
-SMALLEST = 24  # a narrower matrix cannot tell its ensemble
+SMALLEST = 24  # of a narrower matrix that distance tells nothing, but the spread of σ² does
+# Such a matrix needs so many entries, and rows; and how many deviations are still chance.
+_ENTRIES, _ROWS, _MOMENT = 256, 4, 4.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Ensemble:
 def recognise(sigma: Array, rows: int, columns: int) -> Ensemble:
     """Tell the ensemble of a matrix from its singular values.
 
+    A narrow one, by m n Σ σ⁴ / (Σ σ²)²: for independent entries its mean is m + n + 1 and its
+    standard deviation 2, that of the scalar products of m n / 2 pairs of rows.
+
     Parameters
     ----------
     sigma : (min(rows, columns),) array
@@ -61,12 +66,21 @@ def recognise(sigma: Array, rows: int, columns: int) -> Ensemble:
         kind = "orthogonal" if rows == columns else "semi-orthogonal"
         return Ensemble("orthogonal", sigma_w, f"{kind}: singular values equal to {off:.0e}")
     if n < SMALLEST:
-        return Ensemble("other", sigma_w, f"{n} singular values are too few to tell")
+        return _narrow(sigma, rows, columns, sigma_w)
     law = _marchenko_pastur(rows / columns)
     logs = np.log(np.maximum(sigma / sigma_w, np.finfo(np.float64).tiny))
     ks = kolmogorov_smirnov(logs, np.full(n, 1 / n), law)
     evidence = f"n·KS = {n * ks:.1f} from Marchenko–Pastur"
     return Ensemble("gaussian" if n * ks < _IID else "other", sigma_w, evidence)
+
+
+def _narrow(sigma: Array, rows: int, columns: int, sigma_w: float) -> Ensemble:
+    if len(sigma) < _ROWS or rows * columns < _ENTRIES:
+        return Ensemble("other", sigma_w, f"{rows} × {columns} entries are too few to tell")
+    moment = rows * columns * float(np.sum(sigma**4) / np.sum(sigma**2) ** 2)
+    z = (moment - (rows + columns + 1)) / 2
+    evidence = f"the spread of σ² is {z:.1f} deviations from that of independent entries"
+    return Ensemble("gaussian" if abs(z) < _MOMENT else "other", sigma_w, evidence)
 
 
 def _marchenko_pastur(ratio: float) -> Law:

@@ -15,6 +15,11 @@ from isometry.theory.ensemble import ORTHOGONAL
 
 Array = NDArray[np.float64]
 
+NO_SKIP = "it has no skip"
+# (floor / σ_max)² of rounding in float32, and less: probes resolve nothing like it.
+_ROUNDING = 1e-10
+_BELOW = 32  # values in the place of those that probes leave unresolved
+
 
 def of_parts(parts: Sequence[Part]) -> Law:
     """Law of J if its parts were free of each other: every one enters as it was measured."""
@@ -36,7 +41,7 @@ def with_skips(parts: Sequence[Part]) -> Law:
     _require(parts)
     skips = sum(p.branch is not None for p in parts)
     if not skips:
-        raise TheoryError("it has no skip")
+        raise TheoryError(NO_SKIP)
     factors = [measured(p) if p.branch is None else _residual(p, p.branch) for p in parts]
     return free_product(factors, name=f"{_count(parts)} as measured, {skips} skips")
 
@@ -45,15 +50,27 @@ def measured(part: Part) -> Factor:
     """A factor with the singular values that were measured."""
     values, weights = squares(part.spectrum)
     rows, columns = part.shape
-    if values[-1] > 0 and np.ptp(part.spectrum.log_sigma) < ORTHOGONAL:
+    known = not part.spectrum.dead + part.spectrum.unresolved
+    if known and np.ptp(part.spectrum.log_sigma) < ORTHOGONAL:
         return Isometry(rows, columns, scale=float(np.sqrt(values.mean())))
     return Diagonal(values, weights, rows, columns)
 
 
 def squares(spectrum: Spectrum) -> tuple[Array, Array]:
-    """σ² and their masses, those below the floor as zeros."""
+    """σ² and their masses.
+
+    What rounding hides counts as zero. What probes leave unresolved is spread evenly in σ up to
+    their floor, as at the hard edge of a square matrix of independent entries.
+    """
     values, weights = np.exp(2 * spectrum.log_sigma), spectrum.weights
-    if (zero := spectrum.dead + spectrum.unresolved) > 0:
+    zero, floor = spectrum.dead, float(np.exp(spectrum.log_floor))
+    if floor**2 <= _ROUNDING * values.max(initial=0.0):
+        zero += spectrum.unresolved
+    elif spectrum.unresolved > 0:
+        below = floor * (np.arange(_BELOW) + 0.5) / _BELOW
+        values = np.append(values, below**2)
+        weights = np.append(weights, np.full(_BELOW, spectrum.unresolved / _BELOW))
+    if zero > 0:
         values, weights = np.append(values, 0.0), np.append(weights, zero)
     return values, weights
 

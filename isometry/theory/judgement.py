@@ -23,16 +23,17 @@ _SAMPLING = 1.0
 # √c times the distance of the mean of many such chains, of c units each, from the product of what
 # they have together: 0.26 at most, for 8 to 64 units and 3 to 10 layers.
 _POOLED = 0.35
+_OUTSIDE = 0.95  # two values or more on one side of all that a law allows are no chance
 
 
 def of_parts(
     ks: float,
     directions: int,
     layers: int,
-    positions: int = 1,
+    positions: float = 1,
     uncertainty: float = 0.0,
     *,
-    pointwise: bool = False,
+    apart: int = 1,
     interfaces: Sequence[Interface] = (),
 ) -> Judgement:
     """Judge the distance from the free product of a network's own parts.
@@ -50,20 +51,25 @@ def of_parts(
         n, over which the spectrum is.
     layers : int
         L, how many parts mix entries.
-    positions : int
+    positions : float
         P.
     uncertainty : float
         Of the measured CDF, where it is an estimate.
-    pointwise : bool
-        Whether positions never meet.
+    apart : int
+        How many chains there are that never meet.
     interfaces : sequence of Interface
         Between the parts: the one that is furthest from free is the freeness gap's place.
     """
     allowed = (_SHALLOW if layers <= _LAYERS else _DEEP) * math.sqrt(positions)
-    allowed = allowed / directions + uncertainty
-    if pointwise and positions > 1:
-        allowed += _POOLED / math.sqrt(directions / positions)
+    allowed = allowed / directions
+    if apart > 1:
+        allowed += _POOLED / math.sqrt(directions / apart)
+    if directions > 1:
+        allowed = min(allowed, _OUTSIDE)
+    allowed += uncertainty
     figure = f"n·KS = {directions * ks:.1f}, up to {directions * allowed:.1f} is chance"
+    if uncertainty:
+        figure += f", of which {directions * uncertainty:.1f} the estimate leaves open"
     worst = max(interfaces, key=lambda i: abs(i.z) / chance(i, len(interfaces)), default=None)
     if worst is not None:
         most = chance(worst, len(interfaces))
@@ -91,7 +97,7 @@ def chance(interface: Interface, count: int) -> float:
 
 
 def of_limit(
-    ks: float, directions: int, layers: int, positions: int = 1, uncertainty: float = 0.0
+    ks: float, directions: int, layers: int, positions: float = 1, uncertainty: float = 0.0
 ) -> Judgement:
     """Judge the distance from the limit of infinite width.
 
@@ -107,6 +113,10 @@ def of_limit(
     sampling = _SAMPLING / math.sqrt(units)
     width = layers / units
     figure = f"KS = {ks:.3f}, sampling of n units {sampling:.3f}, L/n {width:.3f}"
-    allowed = sampling + width + uncertainty
+    if uncertainty:
+        figure += f", the estimate leaves {uncertainty:.3f} open"
+    allowed = (
+        sampling + width if directions == 1 else min(sampling + width, _OUTSIDE)
+    ) + uncertainty
     word = "agrees" if ks <= sampling + uncertainty else "finite-width effect"
     return Judgement(word if ks <= allowed else "departs", figure, allowed)

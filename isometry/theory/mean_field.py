@@ -9,7 +9,7 @@ from isometry.errors import TheoryError
 from isometry.laws import Diagonal, Factor, Gaussian, Isometry, Law, free_product
 from isometry.meanfield import Activation, activation, slope_law
 from isometry.meanfield.moments import second_moment
-from isometry.part import Part
+from isometry.part import Array, Matrix, Part
 from isometry.theory.ensemble import recognise
 from isometry.theory.free_product import measured
 
@@ -79,12 +79,26 @@ def limit_factors(
                 factor, m = _activation(part, q)
                 m, q = part.after if own else m, None
             else:
-                raise TheoryError(f"no theory for {_KINDS.get(part.kind, part.kind)}")
+                raise TheoryError(_KINDS[part.kind])
         except TheoryError as e:
             why[part.name] = str(e)
-            factor, m, q = measured(part), part.after, None
+            gaussian = _keeps_gaussian(part, q)
+            factor, m, q = measured(part), part.after, part.after if gaussian else None
         factors.append(factor)
     return factors, why
+
+
+def _keeps_gaussian(part: Part, q: float | None) -> bool:
+    """Whether pre-activations behind a part without a law are Gaussian all the same.
+
+    Normalised, they are as Gaussian as they were; behind a random kernel they are sums of many
+    terms, whatever its spectrum is as a convolution.
+    """
+    if part.kind == "normalisation":
+        return q is not None
+    if part.matrix is None or not part.matrix.bias_centred:
+        return False
+    return recognise(*_values(part.matrix)).name != "other"
 
 
 def grouped(why: dict[str, str]) -> list[str]:
@@ -93,28 +107,31 @@ def grouped(why: dict[str, str]) -> list[str]:
     for name, reason in why.items():
         names.setdefault(reason, []).append(name)
     return [
-        f"{', '.join(which[:3])}{f' and {len(which) - 3} more' * (len(which) > 3)}: {reason}"
+        f"no theory for {', '.join(which[:3])}{f' and {len(which) - 3} more' * (len(which) > 3)}, "
+        f"because {reason}; measured as a block instead"
         for reason, which in names.items()
     ]
 
 
 _KINDS = {
-    "sum": "a sum of two ways",
-    "routing": "a selection of entries",
-    "normalisation": "a normalisation",
-    "opaque": "what it does",
+    "sum": "it is a sum of two ways",
+    "routing": "it selects entries",
+    "normalisation": "it is a normalisation",
+    "opaque": "it is neither a weight, nor an activation, nor a sum",
 }
 
 
 def _weight(part: Part, m: float) -> tuple[Factor, float]:
     """A random matrix in the place of a weight, and the variance behind it."""
     if part.matrix is None:
-        raise TheoryError("its weight is no single matrix")
-    ensemble = recognise(part.matrix.sigma, *part.matrix.shape)
+        raise TheoryError("its weight is not one matrix (it has groups, or is transposed)")
+    ensemble = recognise(*_values(part.matrix))
     if ensemble.name == "other":
         raise TheoryError(f"its weight looks neither Gaussian nor orthogonal ({ensemble.evidence})")
     if ensemble.name == "orthogonal" and part.matrix.offsets > 1:
         raise TheoryError("its kernel is orthogonal as a matrix, which as a convolution it is not")
+    if not part.matrix.alike:
+        raise TheoryError("its stride or padding gives a kernel a spectrum of its own")
     if not part.matrix.bias_centred:
         raise TheoryError("its biases are not centred")
     q = ensemble.sigma_w**2 * m + part.matrix.bias_variance
@@ -126,10 +143,16 @@ def _weight(part: Part, m: float) -> tuple[Factor, float]:
     return Gaussian(rows, columns, ensemble.sigma_w**2), q
 
 
+def _values(matrix: Matrix) -> tuple[Array, int, int]:
+    return matrix.sigma, *matrix.shape
+
+
 def _activation(part: Part, q: float | None) -> tuple[Factor, float]:
     """The law of the slopes in the place of those measured, and the mean square behind them."""
     if part.activation is None:
         raise TheoryError("it is not one function of every entry")
+    if part.shape[0] != part.shape[1]:
+        raise TheoryError("it selects entries")
     if q is None:
         raise TheoryError("what it is given is not the output of a random weight")
     act: Activation = activation(part.activation)

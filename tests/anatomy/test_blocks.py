@@ -236,9 +236,34 @@ def test_convolutions_carry_their_kernel(conv, shape):
     assert torch.equal(found.kernel, conv.weight)
 
 
-def test_a_transposed_convolution_is_opaque():
-    (found,) = cut(nn.ConvTranspose2d(2, 2, 2, stride=2), 1, 2, 3, 3)
-    assert found.kind == "opaque"
+def test_a_transposed_convolution_is_a_weight_without_a_kernel_of_ours():
+    net = nn.ConvTranspose2d(2, 4, 2, stride=2)
+    (found,) = cut(net, 1, 2, 3, 3)
+    assert found.kind == "weight"
+    assert found.kernel is None
+    assert torch.equal(found.transposed, net.weight)
+
+
+def test_names_are_printable_whatever_modules_are_called():
+    net = nn.Sequential()
+    net.add_module("new\nline", nn.Linear(3, 3))
+    net.add_module("\x1b[31mred", nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
+    for block in cut(net, 1, 3):
+        assert block.name.isprintable()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_module_is_in_the_block_of_the_module_around_it():
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Tanh()))
+
+        def forward(self, x):
+            return self.inner(x)
+
+    found = cut(nn.Sequential(nn.Linear(4, 4), Around()), 1, 4)
+    assert kinds(found) == [("weight", "0"), ("opaque", "1")]
 
 
 def test_a_tensor_written_through_a_view_is_one_opaque_block():

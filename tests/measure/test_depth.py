@@ -124,7 +124,7 @@ def test_blocks_that_do_not_multiply_to_the_jacobian_are_refused(monkeypatch, ch
         return Path(path.blocks[:-1], tape)
 
     monkeypatch.setattr(module, "blocks", without_the_last)
-    monkeypatch.setattr(module, "measured", lambda j: [*PARTS(j)][:-1])
+    monkeypatch.setattr(module, "measured", lambda *given: PARTS(*given)[:-1])
     with pytest.raises(MeasurementError, match="do not multiply to the Jacobian"):
         at(chain(None, 3, 8), 8)
 
@@ -135,3 +135,24 @@ PARTS = module.measured
 def test_a_network_without_blocks_is_refused():
     with pytest.raises(MeasurementError, match="no block between the input and the output"):
         at(nn.Identity(), 4)
+
+
+def test_a_network_that_mixes_nothing_has_one_spectrum():
+    found = depth(Jacobian(nn.Tanh(), torch.randn(1, 6)))
+    assert list(found.spectra) == [0]
+    assert [part.kind for part in found.parts] == ["activation"]
+
+
+def test_what_cannot_be_followed_is_one_clear_error():
+    class Own(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, u):
+            return u
+
+    with pytest.raises(MeasurementError, match="could not be followed, call by call") as caught:
+        depth(Jacobian(lambda x: Own.apply(x), torch.randn(1, 3), self_check=False))
+    assert "\n" not in str(caught.value)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+import isometry
+from isometry.errors import MeasurementError
 from isometry.jacobian import Jacobian
 from isometry.measure.parts import parts
 
@@ -40,6 +42,8 @@ CASES = {
     "zero padding": (nn.Conv2d(2, 3, 3, padding=1), (1, 2, 4, 4)),
     "circular padding": (nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), (1, 2, 4, 4)),
     "strided": (nn.Conv2d(2, 3, 3, stride=2), (1, 2, 5, 5)),
+    "patches": (nn.Conv2d(2, 5, 2, stride=2), (1, 2, 4, 6)),
+    "patches with a rest": (nn.Conv2d(2, 5, 2, stride=2), (1, 2, 5, 5)),
     "grouped": (nn.Conv2d(4, 4, 3, padding=1, groups=2), (1, 4, 4, 4)),
     "depthwise": (nn.Conv1d(4, 4, 3, padding=1, groups=4), (1, 4, 5)),
     "transposed": (nn.ConvTranspose2d(2, 2, 2, stride=2), (1, 2, 3, 3)),
@@ -142,3 +146,81 @@ def test_the_network_is_left_as_it_was():
     assert all(torch.equal(t, state[name]) for name, t in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("conv", "alike"),
+    [
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), True),
+        (nn.Conv2d(4, 4, 3, padding=1), False),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), False),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular", stride=2), False),
+        (nn.Conv2d(4, 4, 2, stride=2), True),
+        (nn.Conv2d(4, 4, 2, stride=2, padding=1), False),
+        (nn.Conv2d(4, 4, 2, stride=2, dilation=2), False),
+        (nn.Conv2d(4, 4, 1), True),
+        (nn.Linear(6, 4), True),
+    ],
+)
+def test_a_weight_is_alike_where_it_is_one_matrix_per_position_or_frequency(conv, alike):
+    (part,) = cut(conv, torch.randn(1, 4, 6, 6))
+    assert part.matrix.alike is alike
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "positions", "groups"),
+    [
+        (nn.Conv2d(4, 8, 3, groups=2), (1, 4, 5, 5), 9, 2),
+        (nn.Conv1d(4, 4, 3, padding=1, groups=4), (1, 4, 5), 5, 4),
+        (nn.ConvTranspose2d(4, 8, 2, stride=2, groups=2), (1, 4, 3, 3), 36, 2),
+        (nn.Linear(4, 8), (1, 3, 4), 3, 1),
+    ],
+)
+def test_positions_and_groups_are_counted(net, shape, positions, groups):
+    (part,) = cut(net, torch.randn(shape))
+    assert (part.positions, part.groups) == (positions, groups)
+
+
+class Old(torch.autograd.Function):
+    """As written before torch.func."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, u):
+        return 2 * u
+
+
+def test_a_function_of_the_old_kind_is_in_a_block_of_its_own():
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return Old.apply(self.layer(x))
+
+    net = nn.Sequential(nn.Linear(8, 8), Doubled())
+    found = cut(net, torch.randn(1, 8))
+    assert [p.name for p in found] == ["0", "1"]
+    assert_spectrum(found[1], 2 * net[1].layer.weight.detach().double().numpy())
+
+
+def test_what_the_users_code_raises_in_pieces_is_one_error(monkeypatch):
+    def broken(_):
+        raise RuntimeError("mat1 and mat2\nmust have the same dtype")
+
+    monkeypatch.setattr("isometry.measure.parts.blocks", broken)
+    with pytest.raises(MeasurementError) as caught:
+        cut(nn.Linear(3, 3), torch.ones(1, 3))
+    assert str(caught.value) == ("the network does not run in pieces: RuntimeError: mat1 and mat2")
+    notes = isometry.analyze(nn.Linear(3, 3), torch.ones(1, 3)).notes
+    assert f"no theory: {caught.value}" in notes
+
+
+def test_parts_keep_to_their_budget():
+    net = nn.Sequential(*(nn.Linear(40, 40) for _ in range(3)))
+    with pytest.raises(MeasurementError, match="more than the budget of 1e-06 s"):
+        parts(Jacobian(net, torch.ones(1, 40), self_check=False), 1e-6)

@@ -54,9 +54,30 @@ def test_pytorchs_default_weights_count_as_independent():
     assert name(nn.Linear(64, 64).weight.detach().double().numpy()) == "gaussian"
 
 
-def test_a_narrow_matrix_cannot_tell_whether_it_is_gaussian():
+@pytest.mark.parametrize("shape", [(23, 23), (16, 144), (8, 72), (10, 64)])
+@pytest.mark.parametrize("seed", range(3))
+def test_narrow_matrices_are_told_by_the_spread_of_their_singular_values(shape, seed):
+    rng = np.random.default_rng(seed)
+    iid = rng.standard_normal(shape)
+    spike = 6 * rng.standard_normal((shape[0], 1)) @ rng.standard_normal((1, shape[1]))
+    assert name(iid) == name(rng.uniform(-1, 1, shape)) == "gaussian"
+    assert name(np.linalg.qr(iid.T)[0].T) == "orthogonal"
+    for structured in (iid + spike, rng.standard_normal((shape[0], shape[0])) @ iid):
+        assert name(structured) == "other"
+
+
+def test_the_spread_has_the_mean_and_deviation_that_it_is_compared_with():
     rng = np.random.default_rng(0)
-    found = recognise(np.linalg.svd(rng.standard_normal((23, 23)))[1], 23, 23)
+    m, n = 16, 144
+    sigma = np.linalg.svd(rng.standard_normal((2000, m, n)), compute_uv=False)
+    moment = m * n * (sigma**4).sum(1) / (sigma**2).sum(1) ** 2
+    assert moment.mean() == pytest.approx(m + n + 1, abs=0.5)
+    assert moment.std() == pytest.approx(2, rel=0.15)
+
+
+def test_a_tiny_matrix_cannot_tell_whether_it_is_gaussian():
+    rng = np.random.default_rng(0)
+    found = recognise(np.linalg.svd(rng.standard_normal((8, 8)))[1], 8, 8)
     assert found.name == "other"
     assert "too few" in found.evidence
     assert name(np.linalg.qr(rng.standard_normal((8, 8)))[0]) == "orthogonal"

@@ -22,8 +22,23 @@ def test_the_word_for_the_free_product_follows_n_times_ks():
 def test_positions_average_and_pooled_slopes_do_not():
     assert judgement.of_parts(12 / 512, 512, 5, positions=16).word == "agrees"
     assert judgement.of_parts(30 / 512, 512, 5, positions=16).word == "departs"
-    assert judgement.of_parts(30 / 512, 512, 5, positions=16, pointwise=True).word == "agrees"
-    assert judgement.of_parts(5 / 512, 512, 5, positions=1, pointwise=True).word == "departs"
+    assert judgement.of_parts(30 / 512, 512, 5, positions=16, apart=16).word == "agrees"
+    assert judgement.of_parts(5 / 512, 512, 5, positions=1, apart=1).word == "departs"
+
+
+def test_two_values_outside_of_a_law_are_no_chance_and_one_may_be():
+    assert judgement.of_parts(1.0, 2, 5).word == "departs"
+    assert judgement.of_parts(0.9, 2, 5).word == "agrees"
+    assert judgement.of_parts(1.0, 1, 5).word == "agrees"
+    assert judgement.of_limit(1.0, 2, 5).word == "departs"
+
+
+def test_what_an_estimate_leaves_open_is_allowed_and_told():
+    judged = judgement.of_parts(0.3, 1000, 5, uncertainty=0.3)
+    assert judged.word == "agrees"
+    assert "of which 300.0 the estimate leaves open" in judged.reason
+    assert judgement.of_parts(0.31, 1000, 5, uncertainty=0.3).word == "departs"
+    assert "leaves 0.300 open" in judgement.of_limit(0.3, 1000, 5, uncertainty=0.3).reason
 
 
 def test_the_interface_furthest_from_free_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections import deque
@@ -79,6 +80,8 @@ def _content(value: object, depth: int) -> object:
         return id(value), repr(value.bit_generator.state)
     if isinstance(value, random.Random):
         return id(value), value.getstate()
+    if isinstance(value, functools._lru_cache_wrapper):
+        return id(value), value.cache_info()
     if depth == _DEEPEST or isinstance(value, (nn.Module, type)):
         return id(value)
     if isinstance(value, (list, tuple, set, deque)):

@@ -126,13 +126,15 @@ def as_rows(v: Tensor, size: int, like: Tensor, product: str) -> Tensor:
     product : str
         What was asked for, for the message.
     """
+    if isinstance(v, Tensor) and (v.is_nested or v.layout is not torch.strided or v.is_meta):
+        raise InputError(f"{product} takes dense tensors with values, got one that is not")
     if not isinstance(v, Tensor) or v.ndim < 1 or v.shape[-2 if v.ndim > 1 else 0] != size:
         came = f"a tensor {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
         raise InputError(
             f"{product} needs a tensor of shape ({size},) or (..., {size}, k), got {came}"
         )
-    if v.is_complex() or v.layout is not torch.strided or v.is_meta:
-        raise InputError(f"{product} takes dense real vectors, of a complex one each part in turn")
+    if v.is_complex():
+        raise InputError(f"{product} takes real vectors, of a complex one each part in turn")
     v = v.detach().to(like)
     return v if v.ndim == 1 else v.transpose(-2, -1)
 

@@ -24,12 +24,13 @@ from torch.nn.utils import parametrize
 from torch.utils._device import DeviceContext
 
 from isometry.jacobian.kept import attributes_kept, modes_kept
-from isometry.jacobian.randomness import MASK_SEED, one_mask
+from isometry.jacobian.randomness import one_mask
+from isometry.jacobian.shards import are_sharded, in_step, reshard
 from isometry.jacobian.undo import Undo
 
 _one_at_a_time = threading.RLock()
 _EXACT = ("ieee", "none")  # none: nobody asked, and the default of these places is exact
-_EXPERTS = "_experts_implementation_internal"
+EXPERTS = "_experts_implementation_internal"
 _spare_generator = np.random.MT19937(0)
 
 
@@ -66,8 +67,12 @@ def measuring(
     # One measurement at a time: weights are lent to the model and some flags are global.
     with _one_at_a_time, Undo() as undo, undo:
         undo.later(_held.set, held)
+        undo.later(torch._C._set_grad_enabled, torch.is_grad_enabled())  # forward may set it
         if held is None:
             undo.later(put_back)
+        undo.later(in_step.set, in_step.get())
+        in_step.set(are_sharded(modules))
+        reshard(modules)
         changes: list[str] = []
         hides_nothing = plain is not None and plain()
         _held.set(_Held(modules, hides_nothing, changes))
@@ -86,50 +91,12 @@ def found_plain(modules: Sequence[nn.Module]) -> bool:
     return held is not None and held.plain and held.modules == modules
 
 
-def changes_for(
-    modules: Sequence[nn.Module], device: torch.device, *, train_mode: bool = False
-) -> list[str]:
-    """List what the context would change now that can change numbers, in words for the report."""
-    found = []
-    if train_mode:
-        found.append(
-            "measured in training mode: normalisation by this batch's own statistics, buffers held "
-            f"fixed, dropout frozen to one mask (seed {MASK_SEED})"
-        )
-    elif modal := [m for m in modules if m.training and _depends_on_mode(m)]:
-        names = sorted({type(m).__name__ for m in modal})
-        found.append(
-            f"{', '.join(names)} measured in evaluation mode, not in training mode as given"
-        )
-    kinds = set(map(type, modules))
-    if any("ttention" in kind.__name__ for kind in kinds):
-        found.append("attention runs on the plain kernel: fused ones have no second derivative")
-    if device.type == "cpu" and any(issubclass(kind, nn.LSTM) for kind in kinds):
-        found.append("the LSTM runs without oneDNN, whose kernel has no forward-mode derivative")
-    if any(getattr(m, "_compiled_call_impl", None) is not None for m in modules):
-        found.append("compilation is bypassed: the network runs as written")
-    if torch.is_autocast_enabled(device.type):
-        found.append("autocast is switched off")
-    if not getattr(modules, "complete", True):
-        found.append(
-            "the network's containers hold more than 100,000 items: what is in the largest is not "
-            "put back, and modules in them stay in the mode they are in"
-        )
-    return found
-
-
-def _depends_on_mode(m: nn.Module) -> bool:
-    kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
-    code = getattr(getattr(type(m), "forward", None), "__code__", None)
-    return isinstance(m, kinds) or "training" in getattr(code, "co_names", ())
-
-
 def differentiating(device: torch.device) -> AbstractContextManager[None]:
     """Let autograd run through a graph that is there, in full precision.
 
     All that the products of a made reverse route need: the network itself does not run.
     """
-    lowered, inference = _lowered(device), torch.is_inference_mode_enabled()
+    lowered, inference = lowered_by(device), torch.is_inference_mode_enabled()
     unlike = (
         lowered or inference or torch.is_autocast_enabled(device.type) or _made_elsewhere(device)
     )
@@ -167,6 +134,7 @@ def _all_held(
     ):
         _keep_random_state(undo, device)
         _switch_off(undo, changes)
+        undo.later(reshard, modules)
         if any(isinstance(m, nn.RNNBase) for m in modules):
             # The oneDNN LSTM and the cuDNN recurrences have no forward-mode derivative. Not by
             # their own context managers: those set every flag, and warn about another of them.
@@ -188,15 +156,21 @@ def _adapt(m: nn.Module) -> None:
         own = m.weight.dtype if m.weight is not None else torch.get_default_dtype()
         m.eps = torch.finfo(own).eps
     # Hugging Face's mixtures of experts: the grouped kernel has no forward-mode derivative.
-    config = getattr(vars(m).get("config"), "__dict__", {})
-    if config.get(_EXPERTS) == "grouped_mm":
-        config[_EXPERTS] = "batched_mm"
+    if (config := config_of(m)).get(EXPERTS) == "grouped_mm":
+        config[EXPERTS] = "batched_mm"
+
+
+def config_of(m: nn.Module) -> dict[str, Any]:
+    """Return the configuration of a module of Hugging Face's, empty for others."""
+    config: dict[str, Any] = getattr(vars(m).get("config"), "__dict__", {})
+    return config
 
 
 def _keep_random_state(undo: Undo, device: torch.device) -> None:
     # Not by fork_rng, whose bookkeeping costs more than a small network's forward pass; NumPy's
     # generator is set aside whole, which is sixty times faster than reading its state.
     numpy: Any = np.random
+    undo.later(torch.set_default_dtype, torch.get_default_dtype())  # forward may set it
     undo.later(random.setstate, random.getstate())
     undo.later(torch.set_rng_state, torch.get_rng_state())
     if device.type == "cuda":
@@ -229,7 +203,7 @@ def _made_elsewhere(device: torch.device) -> bool:
     return bool(homes) and homes[-1] not in ("cpu", device.type)
 
 
-def _lowered(device: torch.device) -> list[tuple[Any, str]]:
+def lowered_by(device: torch.device) -> list[tuple[Any, str]]:
     """Return the kinds of operation that may round more than IEEE does, and how they do."""
     places = _places(device.type == "cuda")
     return [(place, was) for place in places if (was := place.fp32_precision) not in _EXACT]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
 from isometry.jacobian.function import PureFunction
+from isometry.jacobian.kept import hooks_kept
 from isometry.jacobian.modules import names
 
 
@@ -43,10 +43,14 @@ def _traced(model: Callable[..., object], f: PureFunction, x: Tensor) -> str:
 
         return hook
 
-    with ExitStack() as hooks:
-        for name, module in names(model).items():
-            if name and next(module.children(), None) is None:
-                hooks.callback(module.register_forward_hook(note(name)).remove)
+    leaves = {
+        name: module
+        for name, module in names(model).items()
+        if name and next(module.children(), None) is None
+    }
+    with hooks_kept(leaves.values()):
+        for name, module in leaves.items():
+            module.register_forward_hook(note(name))
         y = f(x)
     for name, out in seen:
         if not torch.isfinite(out).all():

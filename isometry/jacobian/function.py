@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import arguments, selection
-from isometry.jacobian.context import changes_for, found_plain, measuring
+from isometry.jacobian.changes import changes_for, left_wrapper
+from isometry.jacobian.context import found_plain, measuring
 from isometry.jacobian.forecast import can_expand, refuse_beyond
 from isometry.jacobian.kept import attributes_once
 from isometry.jacobian.lent import LentWeights
@@ -26,9 +27,12 @@ from isometry.jacobian.modules import (
     unwrap,
 )
 from isometry.jacobian.outputs import chosen_output
+from isometry.jacobian.placement import own_dtype
 from isometry.jacobian.randomness import restart
 from isometry.jacobian.section import Section, from_embedding
 from isometry.jacobian.selection import Selection
+from isometry.jacobian.shards import are_sharded, gathering, refuse_alone, reshard
+from isometry.jacobian.undo import Undo
 from isometry.memory import default_budget
 
 PureFunction = Callable[[Tensor], Tensor]
@@ -71,9 +75,13 @@ class Network:
         self.model = unwrap(model)
         self.modules = modules_of(self.model)
         _refuse_quantised(self.model, self.modules)
+        refuse_alone(self.modules)
+        reshard(self.modules)
         self.selection = selection or Selection()
         self.arguments = arguments.read(self.model, x, self.selection.wrt)
-        self.notes = list(self.arguments.notes)
+        self.notes = [*left_wrapper(model, self.model), *self.arguments.notes]
+        if are_sharded(self.modules):
+            self.notes.append("the weights are sharded: all processes measure together")
         self.output_name = ""
         self.memory = memory
         self._remembering = False
@@ -120,12 +128,9 @@ class Network:
     @contextmanager
     def remembering(self) -> Iterator[None]:
         """Let a pass see what the one before it left on the modules, as in the user's hands."""
-        with attributes_once(self.modules):
-            self._remembering = True
-            try:
-                yield
-            finally:
-                self._remembering = False
+        with attributes_once(self.modules), Undo() as undo, undo:
+            undo.set(self, "_remembering", True)
+            yield
 
     def is_plain(self) -> bool:
         """Whether it is made of PyTorch's plain layers alone, as it stands now."""
@@ -149,6 +154,8 @@ class Network:
         updates a copy, and the input is cloned so that an in-place operation on it cannot reach
         the caller's.
         """
+        if gathering(self.modules) and dtype != own_dtype(self.model, self.arguments.chosen):
+            return _refuse_precision, self.arguments.cast(dtype, device).chosen
         lent = LentWeights(self.modules, dtype, device)
         self._entering.append(lent)
         fixed = self.arguments.cast(dtype, device)
@@ -216,6 +223,11 @@ class Network:
         if self._at_output is not None:
             y = selection.pick(y, self._at_output, "the output")
         return y
+
+
+def _refuse_precision(_: Tensor) -> Tensor:
+    # Not by trying: what was gathered for a pass that fails is not given back.
+    raise InputError("FSDP gathers weights in their own precision")
 
 
 def _refuse_quantised(model: Callable[..., object], modules: Sequence[nn.Module]) -> None:

@@ -33,8 +33,11 @@ def _mode_kept(changed: Sequence[nn.Module], train_mode: bool) -> Iterator[None]
 
 
 def _set_mode(modules: Sequence[nn.Module], training: bool) -> None:
-    for m in modules:
-        m.training = training  # the flag itself: eval() may be overridden and do more
+    for m in modules:  # the flag itself: eval(), or setting attributes, may be overridden
+        if isinstance(m, torch.jit.ScriptModule):
+            m.training = training
+        else:
+            vars(m)["training"] = training
 
 
 @contextmanager

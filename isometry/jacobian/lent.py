@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from isometry.jacobian.alias import Alias, overlapping
 from isometry.jacobian.containers import Slot, contents, refill, replaced, tensors_in
 from isometry.jacobian.modules import all_stock
 from isometry.jacobian.reach import reach_of
+from isometry.jacobian.shards import gathered, loaded
 from isometry.jacobian.undo import Undo
 
 # Layers that use their vectors in sums and products alone; those derived from them may not.
@@ -27,6 +29,7 @@ _WITH_VECTORS = {
 }
 
 _with_gradients: ContextVar[bool] = ContextVar("with_gradients", default=False)
+_sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 
 
 @contextmanager
@@ -38,6 +41,18 @@ def with_gradients() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Lend the weights of PyTorch's own layers themselves, which no such layer writes to.
+
+    For networks that nobody else can change meanwhile: those measured within one call.
+    """
+    with Undo() as undo, undo:
+        undo.later(_sharing.set, _sharing.get())
+        _sharing.set(True)
+        yield
+
+
 class LentWeights:
     """While entered, the model's slots hold fixed weights and fresh copies of its buffers.
 
@@ -45,7 +60,8 @@ class LentWeights:
     deep network of small layers the look-up costs as much as the forward pass. Tensors that
     are plain attributes, or in containers, closures, classes and objects of the user's own,
     count as buffers; so does a weight from the pass on that writes to it. Tensors among these
-    that view one memory go on doing so.
+    that view one memory go on doing so. Functions that remember their results begin anew, and
+    keep to themselves what they made of lent weights.
 
     In forward mode the vectors of stock layers (biases, scales of norms) get a tangent of
     zeros. A missing one costs more: PyTorch asks its Python reference for the shape of every
@@ -57,14 +73,17 @@ class LentWeights:
     ) -> None:
         self._dtype, self._device = dtype, device
         self._entered: list[tuple[list[Slot], list[tuple[Any, Any]]]] = []
+        self._loaded = loaded(modules)
         stock = all_stock(modules)
         # Code of the user's own may take the root of a bias, where a zero times infinity is NaN.
         layers = modules if stock else ()
         self._with_vectors = {id(m._parameters) for m in layers if type(m) in _WITH_VECTORS}
-        weights = list(_filled(m._parameters for m in modules))
+        gone = gathered(modules)
+        weights = [w for w in _filled(m._parameters for m in modules) if id(w[2]) not in gone]
         self._slots = [*weights, *_filled(m._buffers for m in modules)]
         self._tuples: list[Slot] = []
         self._holders: list[Any] = []
+        self._caches: list[Slot] = []
         if stock:
             tables = list(map(vars, modules))
             self._slots += [
@@ -74,12 +93,15 @@ class LentWeights:
             reach = reach_of(modules)
             self._slots += reach.slots
             self._tuples, self._holders = reach.tuples, reach.holders
+            fresh = {id(f): _forgetful(f) for _, _, f in reach.caches}
+            self._caches = [(slots, name, fresh[id(f)]) for slots, name, f in reach.caches]
         self._owns: dict[int, tuple[str, Tensor]]
         self._owns = {id(own): (str(name), own) for _, name, own in self._slots}
         for _, name, own in self._tuples:
             self._owns |= {id(t): (str(name), t) for t in tensors_in(own)}
         of_weights = {id(own) for _, _, own in weights}
         self._watched = set() if stock and not any(map(_rescales, modules)) else of_weights
+        self._shared = of_weights - self._watched if _sharing.get() else set()
         self._copy(of_weights)
 
     def _copy(self, weights: set[int]) -> None:
@@ -101,7 +123,7 @@ class LentWeights:
         name, own = self._owns[i]
         if is_lazy(own):
             raise InputError(f"{name!r} has no shape yet (lazy layer): call the model once first")
-        if own.is_meta:
+        if own.is_meta and i not in self._loaded:
             raise InputError(
                 f"{name!r} has no values (meta device): load the model's weights first"
             )
@@ -110,8 +132,11 @@ class LentWeights:
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         elif not own.is_floating_point():
             dtype = own.dtype
+        if own.is_meta:  # what is loaded for it takes its precision
+            return nn.Parameter(own.detach().to(dtype), requires_grad=False)
         try:
-            return self._as(i, own.detach().to(device=self._device, dtype=dtype, copy=True))
+            copy = i not in self._shared
+            return self._as(i, own.detach().to(device=self._device, dtype=dtype, copy=copy))
         except NotImplementedError as e:
             raise InputError(
                 f"{name!r} is held in a layout ({own.layout}) that cannot be copied in "
@@ -127,7 +152,7 @@ class LentWeights:
         lent = self._copies()
         given = [(slots, name, lent[id(own)]) for slots, name, own in self._slots]
         given += [(slots, name, replaced(own, lent)) for slots, name, own in self._tuples]
-        given += self._duals(lent)
+        given += [*self._caches, *self._duals(lent)]
         before = [(slots, name, slots[name]) for slots, name, _ in given]
         self._entered.append((before, [(holder, contents(holder)) for holder in self._holders]))
         try:
@@ -203,8 +228,13 @@ class LentWeights:
             del self._versions[i]
 
 
+def _forgetful(cached: Any) -> Any:
+    """Return a function as it was before it remembered results, of weights that are not lent."""
+    return functools.lru_cache(**cached.cache_parameters())(cached.__wrapped__)
+
+
 def _is_dense(t: Tensor) -> bool:
-    return t.layout is torch.strided and not t.is_nested
+    return t.layout is torch.strided and not t.is_nested and not t.is_meta
 
 
 def _rescales(m: nn.Module) -> bool:

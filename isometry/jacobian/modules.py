@@ -43,6 +43,11 @@ def unwrap(model: Callable[..., object]) -> Callable[..., object]:
     if not callable(model):
         raise InputError(f"expected a module or a function, got {type(model).__name__}")
     while isinstance(model, nn.Module):
+        if not hasattr(model, "_modules"):
+            raise InputError(
+                f"{type(model).__name__} is no whole module: its __init__ must begin with "
+                "super().__init__()"
+            )
         if type(model).__module__.startswith("torch._dynamo"):
             model = model.get_submodule("_orig_mod")
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,12 +22,14 @@ from isometry.jacobian.function import (
     count_bad,
     weights_not_finite,
 )
+from isometry.jacobian.outputs import refuse_unmeasurable
 from isometry.jacobian.placement import (
     chosen_device,
-    chosen_dtype,
     dtype_name,
     own_device,
     own_dtype,
+    precision,
+    read_size,
 )
 from isometry.jacobian.products import Products, first_line, memory_errors
 from isometry.jacobian.routes import (
@@ -41,10 +42,10 @@ from isometry.jacobian.routes import (
     Pullback,
     Route,
 )
-from isometry.jacobian.routes.double_pullback import any_cotangent
+from isometry.jacobian.scipy_operator import as_scipy
 from isometry.jacobian.selection import Selection
 from isometry.jacobian.selfcheck import self_check
-from isometry.memory import parse_size
+from isometry.jacobian.witness import Witness
 from isometry.trust import SelfCheck
 
 if TYPE_CHECKING:
@@ -52,15 +53,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float], None]
 
-_UNLIKE = 1e-4  # how far rows and columns may differ, relative to their typical size
-_CHANGED = (
-    "the network has changed since its Jacobian was made (a hook, a layer, or a value that forward "
-    "reads): make the Jacobian anew"
-)
-_ROUGH = (
-    "J @ V can only be had by central differences here, which do not agree with Jᵀ: use J.T @ U or "
-    "J.dense()"
-)
 _UNCHECKED = SelfCheck(True, None, None, None, False, ())
 
 
@@ -153,18 +145,22 @@ class Jacobian:
         self_check: bool = True,
     ) -> None:
         selection = Selection(wrt, output, at, start, stop, train_mode)
-        memory = parse_size(memory) if isinstance(memory, str) else memory
+        memory = read_size(memory)
         self.network = Network(model, x, selection, memory)
         chosen = self.network.arguments.chosen
         place = chosen_device(device)[0]
-        dtype = chosen_dtype(dtype) if isinstance(dtype, str) else dtype
         self.device = place if place is not None else own_device(self.network.model, chosen)
         self.reverse = Ladder(REVERSE, "Jᵀu")
         self.forward = Ladder(FORWARD, "J v")
         self._notes: list[str] = []
         self._check = None if self_check else _UNCHECKED
-        self._witnesses: dict[str, tuple[Tensor, Tensor]] = {}
-        y = self._prepare(dtype, memory)
+        self._witnesses: dict[str, Witness] = {}
+        y = self._prepare(precision(dtype), memory)
+        refuse_unmeasurable(y)
+        if y.is_meta:
+            raise MeasurementError(
+                "the output has no values (meta device): forward must compute where its input is"
+            )
         if y.numel() == 0:
             raise InputError(
                 f"the output has no elements: its shape is {tuple(y.shape)}, expected at least "
@@ -283,25 +279,7 @@ class Jacobian:
         >>> [round(float(s), 6) for s in svds(J.as_linear_operator(), k=2)[1]]
         [1.0, 1.0]
         """
-        from scipy.sparse.linalg import LinearOperator
-
-        def on_arrays(product: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
-            def on_array(v: Any) -> Any:
-                if np.iscomplexobj(v):
-                    return on_array(v.real) + 1j * on_array(v.imag)
-                return product(torch.as_tensor(v, device="cpu")).cpu().numpy()
-
-            return on_array
-
-        forward, backward = on_arrays(self.__matmul__), on_arrays(self.rmatmul)
-        return LinearOperator(
-            self.shape,
-            matvec=lambda v: forward(v.reshape(-1)),
-            rmatvec=lambda u: backward(u.reshape(-1)),
-            matmat=forward,
-            rmatmat=backward,
-            dtype=torch.empty(0, dtype=self.dtype, device="cpu").numpy().dtype,
-        )
+        return as_scipy(self)
 
     def verify(self, *, seed: int = 0) -> SelfCheck:
         """Test the derivative; leave routes that are wrong, until one is right or none is left.
@@ -425,8 +403,7 @@ class Jacobian:
         columns = s.push(v)
         rough = self.forward.route is CentralDifference
         if (rough or self._check is not _UNCHECKED) and not self.reverse.exhausted and len(v):
-            witness = self._witness("row", s.pull, columns[0])
-            self._refuse_unlike(witness, columns, v, rough)
+            self._witness("row", s.pull, columns[0]).refuse_unlike(columns, v, rough=rough)
         return columns
 
     def _pull(self, s: Products, u: Tensor) -> Tensor:
@@ -435,28 +412,13 @@ class Jacobian:
         if not self.stock and self._check is not _UNCHECKED and len(u):
             witness = self._witness("column", s.push, rows[0])
             if self.forward.route is not CentralDifference:
-                self._refuse_unlike(witness, rows, u)
+                witness.refuse_unlike(rows, u)
         return rows
 
-    def _witness(
-        self, name: str, route: Callable[[Tensor], Tensor], like: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return one vector and its product, taken once: what the other direction is adjoint to."""
+    def _witness(self, name: str, route: Callable[[Tensor], Tensor], like: Tensor) -> Witness:
         if name not in self._witnesses:
-            vector = any_cotangent(like)
-            self._witnesses[name] = vector.flatten(), route(vector[None]).flatten()
+            self._witnesses[name] = Witness(route, like)
         return self._witnesses[name]
-
-    def _refuse_unlike(
-        self, witness: tuple[Tensor, Tensor], products: Tensor, block: Tensor, rough: bool = False
-    ) -> None:
-        sides = list(zip(witness, (_flat(products), _flat(block)), strict=True))
-        sizes = (a.abs().max() * b.abs().max() * len(a) ** 0.5 for a, b in sides)
-        one, other = (b @ a for a, b in sides)
-        rounding = 0.0 if rough else 100 * torch.finfo(self.dtype).eps ** 0.5
-        tolerance = max(_UNLIKE, rounding)
-        if (one - other).abs().max() > tolerance * torch.maximum(*sizes):
-            raise MeasurementError(_ROUGH if rough else _CHANGED)
 
     def _by_rows(self, s: Products) -> bool:
         """Rows where there are fewer, or where columns would be differences."""
@@ -480,10 +442,6 @@ class TransposedJacobian:
     def dense(self) -> Tensor:
         """Return Jᵀ as an (n, m) tensor."""
         return self.T.dense().T
-
-
-def _flat(block: Tensor) -> Tensor:
-    return block.reshape(len(block), -1)
 
 
 def _tell(progress: Progress | None, fraction: float) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isometry.errors import InputError, MeasurementError
+from isometry.jacobian.placement import dtype_name
 
 # What the field calls the result, where an output holds several tensors.
 _USUAL = ("logits", "last_hidden_state", "output", "out")
@@ -27,7 +28,8 @@ def chosen_output(y: object, path: str | None) -> tuple[Tensor, str]:
     while not isinstance(y, Tensor):
         key, y = _default(y, whole)
         name = f"{name}.{key}" if name else key
-    return _real(y), name
+    refuse_unmeasurable(y)
+    return y, name
 
 
 def _follow(y: object, path: str) -> object:
@@ -71,20 +73,30 @@ def _items(y: object) -> dict[str, object]:
     return {}
 
 
-def _real(y: Tensor) -> Tensor:
+def refuse_unmeasurable(y: Tensor) -> None:
+    """Refuse outputs that are no dense tensor of real numbers with a derivative."""
     if y.is_complex():
         raise MeasurementError(
             "the output is complex: only real outputs can be measured; "
             "return torch.view_as_real of it"
         )
-    if not y.is_floating_point():
+    if y.is_nested:
         raise MeasurementError(
-            f"the output is {str(y.dtype).removeprefix('torch.')}, which has no derivative: "
-            "return the logits instead of their argmax"
+            "the output is a nested tensor: return a dense one (to_padded_tensor), or one of its "
+            "parts"
         )
     if y.layout is not torch.strided:
         raise MeasurementError("the output is a sparse tensor: return a dense one (to_dense)")
-    return y
+    if y.element_size() == 1 and y.is_floating_point():
+        raise MeasurementError(
+            f"the output is {dtype_name(y.dtype)}, too coarse for a derivative: return it before "
+            "it is rounded"
+        )
+    if not y.is_floating_point():
+        raise MeasurementError(
+            f"the output is {dtype_name(y.dtype)}, which has no derivative: "
+            "return the logits instead of their argmax"
+        )
 
 
 def describe(y: object) -> str:

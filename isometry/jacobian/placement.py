@@ -1,4 +1,4 @@
-"""Where and in which precision to measure, as a user asks for it."""
+"""Where, in which precision and in how much memory to measure, as a user asks for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from isometry.errors import InputError
+from isometry.memory import parse_size
+
+_CHOICE = "choose float64 or float32"
 
 
 def chosen_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
@@ -15,8 +18,17 @@ def chosen_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
         return None
     name = dtype_name(dtype)
     if name not in known:
-        raise InputError(f"cannot measure in {name}: choose float64 or float32")
+        raise InputError(f"cannot measure in {name}: {_CHOICE}")
     return known[name]
+
+
+def precision(dtype: object) -> torch.dtype | None:
+    """Read a precision as `chosen_dtype` does, lower ones than float32 too."""
+    if dtype is None or isinstance(dtype, str):
+        return chosen_dtype(dtype)
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1:
+        return dtype
+    raise InputError(f"cannot measure in {str(dtype).removeprefix('torch.')}: {_CHOICE}")
 
 
 def chosen_device(device: torch.device | str | None) -> tuple[torch.device | None, list[str]]:
@@ -28,7 +40,7 @@ def chosen_device(device: torch.device | str | None) -> tuple[torch.device | Non
         return torch.device(chosen), [f"device: {chosen} (auto)"]
     try:
         wanted = torch.device(device)
-    except RuntimeError as e:
+    except (RuntimeError, TypeError) as e:
         raise InputError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N") from e
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise InputError("CUDA was asked for and there is none here: use --device cpu")
@@ -39,6 +51,15 @@ def chosen_device(device: torch.device | str | None) -> tuple[torch.device | Non
     if wanted.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"cannot measure on {device!r}: choose auto, cpu, cuda or cuda:N")
     return wanted, []
+
+
+def read_size(memory: int | str | None) -> int | None:
+    """Read a number of bytes, or text as `parse_size` takes it; None leaves the choice open."""
+    if memory is None or isinstance(memory, str):
+        return memory if memory is None else parse_size(memory)
+    if not (isinstance(memory, int | float) and memory > 0):
+        raise InputError(f"cannot read {memory!r} as a memory size: write it as '4GB', or in bytes")
+    return memory
 
 
 def own_device(model: object, x: Tensor) -> torch.device:

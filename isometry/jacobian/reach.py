@@ -40,10 +40,10 @@ _CHANGING = (
     *(torch.Generator, random.Random, bytearray, array.array),
 )
 _CLOSED = (type, types.ModuleType, types.CodeType, np.memmap, random.SystemRandom)
+_CACHE = functools._lru_cache_wrapper
 _PARTS: dict[type, tuple[str, ...]] = {
     types.MethodType: ("__self__", "__func__"),
     functools.partial: ("func", "args", "keywords"),
-    functools._lru_cache_wrapper: ("__wrapped__",),
     staticmethod: ("__func__",),
     classmethod: ("__func__",),
     property: ("fget", "fset", "fdel"),
@@ -74,10 +74,10 @@ class Reach:
 
     Followed are the attributes of modules, of their classes, and of objects of the user's own;
     of functions, what they close over and have as defaults and attributes. Of functions handed
-    in, and of those reached from them, also the globals that they name. Not followed are other
-    globals, iterators, objects of PyTorch, NumPy and Python's library, and what compiled
-    extensions and files keep. Containers of more than 1,000 items are data sets: modules in
-    them are found, but their tensors and arrays are left alone.
+    in, hooks among them, and of those reached from them, also the globals that they name. Not
+    followed are other globals, iterators, objects of PyTorch, NumPy and Python's library, and
+    what compiled extensions and files keep. Containers of more than 1,000 items are data sets:
+    modules in them are found, but their tensors and arrays are left alone.
 
     Attributes
     ----------
@@ -92,6 +92,9 @@ class Reach:
         What changes in place: arrays, generators, and tensors that have no slot.
     slots, tuples : list of Slot
         Of tensors, and of tuples with tensors in them, that others can stand in for.
+    caches : list of Slot
+        Of functions that remember their results (`functools.lru_cache`), also those of the
+        files that methods are from.
     complete : bool
         Whether 100,000 items in containers and objects were enough.
     """
@@ -105,11 +108,13 @@ class Reach:
         self.values: list[Any] = []
         self.slots: list[Slot] = []
         self.tuples: list[Slot] = []
+        self.caches: list[Slot] = []
         self.complete = True
         self._left = _LIMIT
         self._seen: set[int] = set()
         self._large: list[Any] = []
         self._pending: list[tuple[Any, Any, Any, int]] = [(None, None, root, _BY_NAME)]
+        self._push(None, [("", table) for table in _hooks_on_every_module()], _BY_NAME)
         while self._pending or self._large:
             if not self._pending:  # data sets last of all
                 self._inside(self._large.pop(), _IN_DATA)
@@ -117,7 +122,7 @@ class Reach:
             slots, name, value, how = self._pending.pop()
             kind: Any = type(value)
             way = _way(kind)
-            if way is Reach._tuple or way is Reach._tensor:  # wherever it is
+            if way in (Reach._tuple, Reach._tensor, Reach._cache):  # wherever it is
                 way(self, (slots, name, value), how)
             elif way is not None and id(value) not in self._seen:
                 self._seen.add(id(value))
@@ -166,7 +171,7 @@ class Reach:
             else:
                 self.tables.append(value)
                 if name not in _OF_TENSORS:
-                    self._push(None, _items(value), 0)
+                    self._push(None, _items(value), _BY_NAME)  # hooks are handed in too
 
     def _bind(self, binding: Attributes, how: int) -> None:
         self.bindings.append(binding)
@@ -192,6 +197,14 @@ class Reach:
             self._seen.add(id(items))
             inside = None if isinstance(items, frozenset) else slots and _COVERED
             self._push(inside, enumerate(items), how)
+
+    def _cache(self, slot: Slot, how: int) -> None:
+        slots, _, f = slot
+        if slots is not None and slots is not _COVERED and not how & _IN_DATA:
+            self.caches.append(slot)
+        if id(f) not in self._seen:
+            self._seen.add(id(f))
+            self._push(None, [("", f.__wrapped__)], how)
 
     def _container(self, holder: Any, how: int) -> None:
         if len(holder) > _MOST:
@@ -228,9 +241,20 @@ class Reach:
         if f.__defaults__:
             self._bind(Attributes(f, "__defaults__"), how)
         self._push(None, [("", f.__kwdefaults__), ("", vars(f))], how)
-        if how & _BY_NAME and not is_foreign(f):
+        if is_foreign(f):
+            return
+        if id(f.__globals__) not in self._seen:
+            self._seen.add(id(f.__globals__))
+            self._file(f.__globals__)
+        if how & _BY_NAME:
             names = _names_in(f.__code__) & f.__globals__.keys()
             self._push(None, [(n, f.__globals__[n]) for n in names], how)
+
+    def _file(self, names: dict[str, Any]) -> None:
+        """Follow the functions of a file that remember their results."""
+        cached = [(n, v) for n, v in names.items() if isinstance(v, _CACHE)]
+        own = [(n, v) for n, v in cached if v.__module__ == names.get("__name__")]
+        self._push(names, own, 0)
 
     def _parts(self, whole: Any, how: int) -> None:
         names = next(names for kind, names in _PARTS.items() if isinstance(whole, kind))
@@ -239,6 +263,14 @@ class Reach:
     def _value(self, value: Any, how: int) -> None:
         if not how & _IN_DATA:
             self.values.append(value)
+
+
+def _hooks_on_every_module() -> list[Any]:
+    known: Any = nn.modules.module
+    if not known._has_any_global_hook():
+        return []
+    tables = (v for k, v in vars(known).items() if k.startswith("_global_"))
+    return [v for v in tables if isinstance(v, dict)]
 
 
 _Way = Callable[[Reach, Any, int], None]
@@ -251,6 +283,7 @@ _WAYS: list[tuple[Any, _Way | None]] = [
     ((dict, list, set, deque), Reach._container),
     ((tuple, frozenset), Reach._tuple),
     (types.FunctionType, Reach._function),
+    (_CACHE, Reach._cache),
     (tuple(_PARTS), Reach._parts),
 ]
 

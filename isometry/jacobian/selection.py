@@ -10,6 +10,14 @@ from torch import Tensor
 
 from isometry.errors import InputError
 
+_EXAMPLES = {
+    "wrt": "'x' or 0",
+    "output": "'logits' or 0",
+    "at": "3 or ':, -1 / :, 0'",
+    "start": "'layers.0' or 0",
+    "stop": "'layers.0' or 0",
+}
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -40,9 +48,15 @@ class Selection:
     train_mode: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("wrt", "output", "at"):
-            if isinstance(value := getattr(self, name), int):  # a position, not yet as text
+        for name, example in _EXAMPLES.items():
+            value = getattr(self, name)
+            if isinstance(value, int) and not isinstance(value, bool):  # not yet as text
                 object.__setattr__(self, name, str(value))
+            elif not isinstance(value, str | None):
+                raise InputError(
+                    f"{name} is of type {type(value).__name__}, expected text or a number: "
+                    f"write it as {example}"
+                )
 
     def positions(self) -> tuple[Index | None, Index | None]:
         """Return the indices that `at` takes of the output and of the input."""

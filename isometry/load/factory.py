@@ -67,6 +67,11 @@ def build_model(
         raise LoadError(
             f"{show(reference)} gave {show(kind)}, not a torch.nn.Module; name {_FACTORY}"
         )
+    if not hasattr(built, "_parameters"):
+        raise LoadError(
+            f"{show(reference)} gave a module whose __init__ does not call super().__init__(); "
+            "let it begin with that"
+        )
     check_has_values(built, show(reference))
     return built
 

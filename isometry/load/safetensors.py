@@ -18,6 +18,7 @@ from isometry.load.wording import amount, show
 _MAX_HEADER = 25 << 20
 _METADATA = "__metadata__"
 _MAX_DIMS = 64
+_AGAIN = "fetch it again"
 
 _DTYPES = {
     "BOOL": torch.bool,
@@ -91,10 +92,11 @@ class SafeTensors:
             header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
             raise LoadError(
-                f"{self._source.name} is damaged: its header cannot be read ({show(error)})"
+                f"{self._source.name} is damaged: its header cannot be read ({show(error)}); "
+                f"{_AGAIN}"
             ) from error
         if type(header) is not dict or sys.byteorder != "little":
-            raise LoadError(f"{self._source.name} cannot be read: its header is no table")
+            raise LoadError(f"{self._source.name} cannot be read: its header is no table; {_AGAIN}")
         return header
 
     def _entry(self, name: str, entry: Any) -> tuple[torch.dtype, tuple[int, ...], int, int]:
@@ -103,26 +105,35 @@ class SafeTensors:
                 dtype = _DTYPES.get(kind)
                 plain = all(type(n) is int and 0 <= n < 1 << 62 for n in (*shape, begin, end))
                 if dtype is None:
-                    raise LoadError(f"{show(name)} has elements of {show(kind)}, not supported")
+                    raise LoadError(
+                        f"{self._source.name} holds {show(name)} in {show(kind)}, which is not "
+                        "read; save it in F32"
+                    )
                 plain &= len(shape) <= _MAX_DIMS
                 if plain and math.prod(shape) * dtype.itemsize == end - begin:
                     return dtype, tuple(shape), begin, end
-        raise LoadError(f"{self._source.name} is damaged: the entry of {show(name)} makes no sense")
+        raise LoadError(
+            f"{self._source.name} is damaged: the entry of {show(name)} makes no sense; {_AGAIN}"
+        )
 
     def _check_layout(self) -> None:
         end = 0
         for _, _, begin, stop in sorted(self._entries.values(), key=lambda e: (e[2], e[3])):
             if begin != end:
-                raise LoadError(f"{self._source.name} is damaged: tensors overlap or leave holes")
+                raise LoadError(
+                    f"{self._source.name} is damaged: tensors overlap or leave holes; {_AGAIN}"
+                )
             end = stop
         held = self._source.size - self._start
         if end > held:
             raise LoadError(
                 f"{self._source.name} is cut off: its tensors take {amount(end)}, it has "
-                f"{amount(held)}; fetch it again"
+                f"{amount(held)}; {_AGAIN}"
             )
         if end < held:
-            raise LoadError(f"{self._source.name} is damaged: bytes are left after its tensors")
+            raise LoadError(
+                f"{self._source.name} is damaged: bytes are left after its tensors; {_AGAIN}"
+            )
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isometry.errors import MeasurementError, MemoryBudgetError
+from isometry.jacobian.lent import sharing
 from isometry.jacobian.operator import Jacobian
 from isometry.jacobian.placement import dtype_name
 from isometry.jacobian.selfcheck import refuse_not_finite
@@ -101,15 +102,16 @@ def chain(
     MeasurementError
         If a stage is not finite, or a self-check fails.
     """
-    whole = Jacobian(model, x, dtype=dtype, device=device, memory=memory, self_check=False)
-    return multiplied(
-        whole,
-        stages_of(whole),
-        memory=memory,
-        self_check=self_check,
-        seed=seed,
-        progress=progress,
-    )
+    with sharing():
+        whole = Jacobian(model, x, dtype=dtype, device=device, memory=memory, self_check=False)
+        return multiplied(
+            whole,
+            stages_of(whole),
+            memory=memory,
+            self_check=self_check,
+            seed=seed,
+            progress=progress,
+        )
 
 
 def multiplied(

@@ -1,6 +1,7 @@
 """Networks that look behind the measurement's back, and users who are inside something else."""
 
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -14,8 +15,20 @@ from torch.utils import checkpoint
 import isometry
 from isometry.coverage.traces import changed, traces
 from isometry.errors import InputError
-from isometry.jacobian import Jacobian, context, kept, lent, randomness, section, undo
+from isometry.jacobian import (
+    Jacobian,
+    context,
+    culprit,
+    function,
+    kept,
+    lent,
+    operator,
+    randomness,
+    section,
+    undo,
+)
 from isometry.jacobian.modules import modules_of
+from isometry.jacobian.routes import batched_gradient
 
 
 class Aliased(nn.Module):
@@ -171,6 +184,7 @@ def flags():
     return (
         *(backends.mha.get_fastpath_enabled(), backends.mkldnn.enabled, F.dropout),
         *(backends.cuda.flash_sdp_enabled(), F.scaled_dot_product_attention),
+        *(F.batch_norm, F.instance_norm, torch.is_grad_enabled(), torch.get_default_dtype()),
         *(checkpoint.CheckpointFunction, id(parametrize._cache), parametrize._cache_enabled),
         *(np.random.get_bit_generator(), context._held.get()),
     )
@@ -203,6 +217,57 @@ def test_an_interrupt_at_any_line_of_a_section_leaves_no_hook(ends):
     line = 1
     while interrupted_at(line, lambda: Jacobian(model, x, **ends), [section]):
         assert changed(before, traces(model)) == [], f"line {line}"
+        line += 1
+    assert line > 5
+
+
+class Switching(nn.Linear):
+    """It takes no function transforms, and is NaN at a negative input."""
+
+    def forward(self, x):
+        self.training = not self.training
+        return Old.apply(F.batch_norm(super().forward(x), None, None, training=True)).sqrt() + x
+
+
+class Old(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+@pytest.mark.parametrize(
+    "part", [batched_gradient, culprit, operator, function], ids=lambda m: m.__name__
+)
+def test_an_interrupt_at_any_line_of_a_measurement_leaves_no_trace(part):
+    model, x = nn.Sequential(Switching(3, 3), nn.Tanh()), torch.randn(2, 3)
+
+    def work():
+        with suppress(isometry.MeasurementError):
+            Jacobian(model, x)
+
+    before, around = traces(model), flags()
+    line = 1
+    while interrupted_at(line, work, [part]):
+        assert flags() == around, f"line {line}"
+        assert changed(before, traces(model)) == [], f"line {line}"
+        line += 1
+    assert line > 10
+
+
+def test_an_interrupt_while_passes_are_compared_forgets_that():
+    J = Jacobian(nn.Linear(3, 3), torch.randn(1, 3))
+
+    def work():
+        with J.network.remembering():
+            pass
+
+    line = 1
+    while interrupted_at(line, work, [function, undo]):
+        assert not J.network._remembering, f"line {line}"
         line += 1
     assert line > 5
 
@@ -400,3 +465,39 @@ def test_an_array_is_read_on_the_cpu_whatever_the_default_device(place):
         assert torch.equal(Jacobian(net, x).dense(), net.weight.double())
     finally:
         torch.set_default_device(None)
+
+
+def test_a_forward_that_sets_what_belongs_to_the_process_is_put_right():
+    class Setting(nn.Linear):
+        def forward(self, x):
+            torch.set_default_dtype(torch.float64)
+            torch.set_grad_enabled(False)
+            return super().forward(x)
+
+    net, x = Setting(3, 3), torch.randn(1, 3)
+    before = traces(net)
+    with suppress(isometry.MeasurementError):
+        Jacobian(net, x).dense()
+    assert changed(before, traces(net)) == []
+
+
+def test_a_fixed_input_inside_vmap_is_refused_too():
+    net, x = nn.Linear(3, 3), torch.randn(1, 3)
+    with pytest.raises(InputError, match=r"inside torch\.vmap"):
+        torch.func.vmap(lambda z: Jacobian(net, x).dense().sum() * z)(torch.ones(2))
+
+
+class Closed(nn.Linear):
+    """No attribute of it can be set."""
+
+    def __setattr__(self, name, value):
+        if "weight" in self.__dict__.get("_parameters", {}):
+            raise RuntimeError("closed")
+        super().__setattr__(name, value)
+
+
+def test_a_module_whose_attributes_cannot_be_set_is_measured_in_evaluation_mode():
+    net, x = nn.Sequential(Closed(3, 3, bias=False), nn.Dropout()), torch.randn(1, 3)
+    before = traces(net)
+    assert torch.equal(Jacobian(net, x).dense(), net[0].weight.double())
+    assert changed(before, traces(net)) == []

@@ -489,6 +489,59 @@ def test_a_block_of_the_wrong_shape_is_refused(v):
 
 
 @pytest.mark.parametrize(
+    "made",
+    [
+        lambda v: torch.diag(v).to_sparse(),
+        lambda v: v.to("meta"),
+        lambda v: torch.nested.as_nested_tensor([v]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+def test_a_block_that_is_not_dense_is_refused(made):
+    with pytest.raises(InputError, match="takes dense tensors with values"):
+        Jacobian(nn.Linear(5, 3), torch.ones(1, 5)) @ made(torch.ones(5))
+
+
+def test_the_smallest_numbers_there_are_do_not_look_like_another_network():
+    net = nn.Linear(5, 3, dtype=torch.float64)
+    J = Jacobian(net, torch.ones(1, 5))
+    small = torch.full((5,), 1e-320, dtype=torch.float64)
+    assert torch.allclose(J @ small, net.weight @ small, atol=1e-322)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"dtype": torch.int32}, "cannot measure in int32: choose float64 or float32"),
+        ({"dtype": torch.complex64}, "cannot measure in complex64"),
+        ({"dtype": torch.float8_e5m2}, "cannot measure in float8_e5m2"),
+        ({"dtype": np.float32}, "cannot measure in .*float32.*: choose"),
+        ({"dtype": 3}, "cannot measure in 3: choose"),
+        ({"device": 3.5}, "unknown device 3.5: choose auto, cpu"),
+        ({"memory": 0}, "cannot read 0 as a memory size: write it as '4GB', or in bytes"),
+        ({"memory": float("nan")}, "cannot read nan as a memory size"),
+        ({"memory": []}, r"cannot read \[\] as a memory size"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_with_words(option, words):
+    with pytest.raises(InputError, match=words):
+        Jacobian(nn.Linear(3, 2), torch.ones(1, 3), **option)
+
+
+class Headless(nn.Module):
+    def __init__(self):
+        self.made = True
+
+
+@pytest.mark.parametrize("net", [Headless(), nn.DataParallel(nn.Identity())])
+def test_a_module_that_was_never_begun_is_refused(net):
+    if isinstance(net, nn.DataParallel):
+        net.module = Headless()
+    with pytest.raises(InputError, match=r"Headless is no whole module: its __init__ must begin"):
+        Jacobian(net, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize(
     ("x", "words"),
     [
         ([1.0, 2.0], "must be a tensor, got list"),

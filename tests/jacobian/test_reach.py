@@ -250,3 +250,27 @@ def test_attributes_of_torchscript_are_put_back():
     torch.testing.assert_close(J.dense(), 2 * net.layer.weight.detach().double())
     assert (net.calls, net.seen) == (0, [0])
     assert torch.equal(net.scale, torch.ones(3))
+
+
+ACTIVATIONS = {}
+
+
+def keeping(module, _inputs, output):
+    ACTIVATIONS[type(module).__name__] = output
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_global_that_a_hook_fills_is_put_back(everywhere):
+    net, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.ones(1, 3)
+    on_all = torch.nn.modules.module.register_module_forward_hook
+    taken_off = on_all(keeping) if everywhere else net[1].register_forward_hook(keeping)
+    try:
+        y = net(x)
+        before = dict(ACTIVATIONS)
+        J = isometry.Jacobian(net, x)
+        J.dense(), J @ torch.ones(3)
+    finally:
+        taken_off.remove()
+    assert before["Tanh"] is y
+    assert list(ACTIVATIONS.items()) == list(before.items())
+    ACTIVATIONS.clear()

@@ -52,6 +52,10 @@ def wrong():
 def empty():
     return nn.Linear(2, 2, device="meta")
 
+class Headless(nn.Module):
+    def __init__(self):
+        self.made = True
+
 number = 3
 """
 
@@ -84,6 +88,10 @@ def test_a_function_a_class_and_a_model_are_taken():
         ("own_nets.sub:small", r"no module named 'own_nets\.sub'"),
         ("own_nets:number", "is int, neither a model nor callable"),
         ("own_nets:wrong", r"gave builtins\.list, not a torch\.nn\.Module"),
+        (
+            "own_nets:Headless",
+            r"gave a module whose __init__ does not call super\(\)\.__init__\(\)",
+        ),
         ("own_nets:broken", r"failed: ZeroDivisionError: .*own_nets\.py:30\)"),
         ("own_nets:quits", "failed: SystemExit: 3"),
         ("own_nets:Net", r"is a class, and calling it failed: TypeError: .*'in_features'"),

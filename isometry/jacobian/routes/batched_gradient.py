@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isometry.jacobian.function import PureFunction, call
 from isometry.jacobian.routes.route import Route
+from isometry.jacobian.undo import Undo
 
 
 class BatchedGradient(Route):
@@ -70,12 +71,7 @@ def contiguous_gradients() -> Iterator[None]:
 
         return norm
 
-    places = [(F, "batch_norm"), (F, "instance_norm")]
-    before = [getattr(place, name) for place, name in places]
-    try:
-        for (place, name), original in zip(places, before, strict=True):
-            setattr(place, name, wrapped(original))
+    with Undo() as undo, undo:
+        for name in ("batch_norm", "instance_norm"):
+            undo.set(F, name, wrapped(getattr(F, name)))
         yield
-    finally:
-        for (place, name), original in zip(places, before, strict=True):
-            setattr(place, name, original)

@@ -18,6 +18,7 @@ from isometry.jacobian.arguments import has_embedding, is_call, refuse_bad_kind
 from isometry.jacobian.attention import fused_kernels
 from isometry.jacobian.function import ANOTHER_INPUT, Network, call
 from isometry.jacobian.modules import unwrap
+from isometry.jacobian.placement import own_device
 from isometry.jacobian.selection import Selection
 from isometry.memory import default_budget, format_size
 
@@ -301,7 +302,7 @@ def _forward(
     inner = network.model
     parameter = next(inner.parameters(), x) if isinstance(inner, nn.Module) else x
     own = parameter.dtype if parameter.is_floating_point() else torch.float32
-    device = parameter.device
+    device = own_device(inner, x)
     precisions = [own] if device.type == "mps" else dict.fromkeys([torch.float64, own])
     functions = {dtype: network.function(dtype, device)[0] for dtype in precisions}
 

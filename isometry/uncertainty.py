@@ -34,7 +34,7 @@ class Uncertainty:
     products : int
         Vectors multiplied by J or Jᵀ in all.
     score : Range
-        From the scatter of the probes, with what the steps left open, and up to what the
+        From what the probes leave open, with what the steps left open, and up to what the
         unresolved directions could add.
     drift, spread : Range
         Of mean and standard deviation of log σ over the resolved directions.

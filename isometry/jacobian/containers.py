@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 Slot = tuple[Any, Any, Any]  # a table, mapping or list; a name or index in it; what is there
 
 # Objects of these packages keep no state of a network.
-_FOREIGN = {*sys.stdlib_module_names, "torch", "numpy"}
+_FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "accelerate"}
 
 
 class Attributes:

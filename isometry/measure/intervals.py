@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri
 
 from isometry.measure.quadrature import Quadrature
 from isometry.report import percent
@@ -28,7 +27,8 @@ def uncertainty(parts: Sequence[Quadrature], spectrum: Spectrum) -> Uncertainty:
     """Say how sure the spectrum of one input is, or the pooled one of several.
 
     Errors of functions of the spectrum are those of its probes, to first order; those of several
-    inputs are independent. What the steps left open widens the interval of the score.
+    inputs are independent. What the steps left open widens the interval of the score. The band
+    around the CDF is about the mass of the nodes spread out, and holds the steps at the nodes too.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def uncertainty(parts: Sequence[Quadrature], spectrum: Spectrum) -> Uncertainty:
     runs = [r for q in parts for r in q.runs]
     low, high = probes.ends
     grid = np.linspace(low, high, _POINTS)
-    band = [probes.half_width(partial(_above, at)) for at in grid]
     cdf = np.minimum(spectrum.cdf(grid), 1.0)  # sums of weights may end above
+    band = np.array([probes.band(at) for at in grid])
     return Uncertainty(
         confidence=_CONFIDENCE,
         probes=sum(r.probes for r in parts[0].runs),
@@ -55,41 +55,58 @@ def uncertainty(parts: Sequence[Quadrature], spectrum: Spectrum) -> Uncertainty:
         largest=_largest(parts),
         resolution=_resolution(spectrum, all(r.settled for r in runs)),
         grid=tuple(map(float, grid)),
-        cdf_low=tuple(map(float, np.maximum(cdf - band, 0.0))),
-        cdf_high=tuple(map(float, np.minimum(cdf + band, 1.0))),
+        cdf_low=tuple(map(float, np.maximum(cdf + band[:, 0], 0.0))),
+        cdf_high=tuple(map(float, np.minimum(cdf + band[:, 1], 1.0))),
         complete=not any(q.stopped for q in parts),
     )
 
 
 @dataclass(frozen=True)
 class _Probes:
-    """The scatter of the probes of all inputs."""
+    """What the probes of all inputs left open."""
 
     parts: Sequence[Quadrature]
     floor: float
 
     def half_width(self, function: Function) -> float:
         """Of the confidence interval of E f(log σ), f being zero at and below the floor."""
-        square = 0.0
+        values = []
         for q in self.parts:
-            seen = q.measure.nodes > math.exp(self.floor)
-            values = np.zeros(len(seen))
-            values[seen] = function(np.log(q.measure.nodes[seen]))
-            share = q.measure.directions / q.directions
-            square += (share * q.measure.mean(values).error) ** 2
-        free = sum(q.measure.free for q in self.parts)
-        quantile = float(stdtrit(max(free, 1), 0.5 + _CONFIDENCE / 2))
-        return quantile * math.sqrt(square) / len(self.parts)
+            seen = self._resolved(q)
+            values.append(np.zeros(len(seen)))
+            values[-1][seen] = function(np.log(q.measure.nodes[seen]))
+        return self._half_width(values)
+
+    def band(self, at: float) -> tuple[float, float]:
+        """How far the interval of the CDF at log σ reaches below and above its step function."""
+        sigma = math.exp(at)
+        smooth = [self._resolved(q) * q.measure.above(sigma) for q in self.parts]
+        gaps = [
+            self._share(q)
+            * (q.measure.weights @ (self._resolved(q) * (q.measure.nodes > sigma) - s))
+            for q, s in zip(self.parts, smooth, strict=True)
+        ]
+        gap, width = float(np.mean(gaps)), self._half_width(smooth)
+        return min(gap - width, 0.0), max(gap + width, 0.0)
+
+    def _half_width(self, values: Sequence[Array]) -> float:
+        errors = [
+            self._share(q) * q.measure.mean(v).error
+            for q, v in zip(self.parts, values, strict=True)
+        ]
+        return float(ndtri(0.5 + _CONFIDENCE / 2)) * math.hypot(*errors) / len(self.parts)
+
+    def _resolved(self, q: Quadrature) -> NDArray[np.bool_]:
+        return np.asarray(q.measure.nodes > math.exp(self.floor))
+
+    def _share(self, q: Quadrature) -> float:
+        return q.measure.directions / q.directions
 
     @property
     def ends(self) -> tuple[float, float]:
         """Smallest and largest log σ above the floor."""
         nodes = np.concatenate([q.spectrum.log_sigma for q in self.parts])
         return float(nodes.min()), float(nodes.max())
-
-
-def _above(at: float, s: Array) -> Array:
-    return np.where(s > at, 1.0, 0.0)
 
 
 def _around(value: float, half_width: float, least: float = -math.inf) -> Range:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri
 
 from isometry.measure.bidiagonal import Ritz
 from isometry.score import sech
@@ -31,13 +30,19 @@ class Interval(NamedTuple):
 class Probed:
     """The mean spectral measure of p random orthonormal probes, of the r that there are.
 
-    E f(σ) is estimated by Σ w f(σ) over the nodes. The probes are a sample without replacement of
-    an orthonormal basis, so that the variance of a mean has the factor (1 - p/r) of finite
-    populations: with p = r nothing is left to chance.
+    E f(σ) is estimated by Σ w f(σ) over the nodes. For v uniform on the unit sphere,
+    vᵀ f(√AᵀA) v has the variance 2 Var f(σ) / (r + 2), Var f(σ) being that over all singular
+    values; probes are a sample without replacement of an orthonormal basis, so that their mean has
+    the variance
 
-    Singular values that are known one by one weigh exactly 1/r each, and the rest is shared out
-    as the probes say: a few large values then cost no accuracy. A value is known if its
-    residual is nil and fewer copies of it were found than the block could have held.
+        2 (r - p) / (p (r - 1) (r + 2)) · Var f(σ) .
+
+    Var f(σ) is that of this measure, which is far surer than the scatter of a few probes. With p =
+    r nothing is left to chance.
+
+    Singular values that are known one by one weigh exactly 1/r each and add nothing to Var f; the
+    rest is shared out as the probes say: a few large values then cost no accuracy. A value is
+    known if its residual is nil and fewer copies of it were found than the block could have held.
 
     Attributes
     ----------
@@ -45,41 +50,35 @@ class Probed:
         σ >= 0, unordered.
     weights : ndarray, shape (N,)
         They add up to 1.
-    deviations : ndarray, shape (p, N)
-        How far each probe is from the mean of its block, to first order.
-    directions : int
-        r.
-    blocks : int
-        Each of them takes one degree of freedom from the p that the deviations have.
+    known : ndarray of bool, shape (N,)
+    block : ndarray of int, shape (N,)
+        Which block of probes found each node.
+    ends : ndarray, shape (2, N)
+        Between which σ the mass of each node lies; see `above`.
+    probes, directions : int
+        p and r.
     """
 
     nodes: Array
     weights: Array
-    deviations: Array
+    known: NDArray[np.bool_]
+    block: NDArray[np.int_]
+    ends: Array
+    probes: int
     directions: int
-    blocks: int
-
-    @property
-    def probes(self) -> int:
-        """How many probes p there are."""
-        return len(self.deviations)
-
-    @property
-    def free(self) -> int:
-        """Degrees of freedom of the scatter."""
-        return self.probes - self.blocks
 
     def mean(self, values: Array) -> Interval:
-        """Estimate E f(σ), given f at the nodes; one probe alone cannot say how sure it is."""
+        """Estimate E f(σ), given f at the nodes."""
         estimate = float(self.weights @ values)
-        rest = max(0.0, 1.0 - self.probes / self.directions)
-        if not rest or (self.blocks == 1 and len(self.nodes) == self.directions):
-            return Interval(estimate, 0.0)  # every direction was found
-        if not self.free:
-            return Interval(estimate, math.inf)
-        scatter = self.deviations @ values
-        variance = rest * np.sum(scatter**2) / (self.probes * self.free)
-        return Interval(estimate, float(np.sqrt(variance)))
+        p, r = self.probes, self.directions
+        if p >= r:
+            return Interval(estimate, 0.0)
+        open_weights = np.where(self.known, 0.0, self.weights)
+        mass = np.bincount(self.block, open_weights)
+        # Nothing is open in a block that found every direction.
+        means = np.bincount(self.block, open_weights * values) / np.where(mass > 0, mass, 1.0)
+        square = open_weights @ (values - means[self.block]) ** 2
+        return Interval(estimate, float(np.sqrt(2 * (r - p) / (p * (r - 1) * (r + 2)) * square)))
 
     @property
     def score(self) -> Interval:
@@ -95,9 +94,21 @@ class Probed:
         """
         return self.mean(self.nodes**power)
 
+    def above(self, sigma: float) -> Array:
+        """Which part of the mass of each node lies above a σ.
+
+        A node of a Gauss rule stands for the mass around it. Those of a block of b probes come in
+        groups of b, since each probe has a rule of its own: the mass of a node is spread evenly
+        over b neighbours, and no further than its residual. Steps at the nodes instead would be
+        off by half a group.
+        """
+        low, high = self.ends
+        inside = (high - sigma) / np.where(high > low, high - low, 1.0)
+        return np.where(high > low, np.clip(inside, 0.0, 1.0), self.nodes > sigma)
+
     def half_width(self, error: float, confidence: float = 0.95) -> float:
-        """Half the width of a confidence interval, by Student's t."""
-        return error * float(stdtrit(max(self.free, 1), 0.5 + confidence / 2))
+        """Half the width of a confidence interval, by the normal distribution."""
+        return error * float(ndtri(0.5 + confidence / 2))
 
 
 def closeness(dtype: torch.dtype) -> float:
@@ -117,46 +128,46 @@ def probed(blocks: Sequence[Ritz], directions: int, close: float = _CLOSE) -> Pr
     close : float
         See `closeness`.
     """
-    largest = max(float(block.values[0]) for block in blocks)
-    parts = [_shared(block, directions, close * largest) for block in blocks]
-    widths = np.array([len(block.weights) for block in blocks], dtype=float)
-    share = widths / widths.sum()
-    deviations = np.zeros((int(widths.sum()), sum(len(block.values) for block in blocks)))
-    row = column = 0
-    for block, (_, scatter) in zip(blocks, parts, strict=True):
-        b, k = block.weights.shape
-        deviations[row : row + b, column : column + k] = scatter
-        row, column = row + b, column + k
+    nil = close * max(float(block.values[0]) for block in blocks)
+    known = [_known(block, directions, nil) for block in blocks]
+    probes = sum(len(block.weights) for block in blocks)
+    weights = [
+        len(block.weights) / probes * _weights(block, k, directions)
+        for block, k in zip(blocks, known, strict=True)
+    ]
     return Probed(
-        np.concatenate([block.values for block in blocks]),
-        np.concatenate([s * w for s, (w, _) in zip(share, parts, strict=True)]),
-        deviations,
-        directions,
-        len(blocks),
+        nodes=np.concatenate([block.values for block in blocks]),
+        weights=np.concatenate(weights),
+        known=np.concatenate(known),
+        block=np.repeat(np.arange(len(blocks)), [len(block.values) for block in blocks]),
+        ends=np.concatenate([_ends(b, k) for b, k in zip(blocks, known, strict=True)], axis=1),
+        probes=probes,
+        directions=directions,
     )
 
 
-def _shared(block: Ritz, directions: int, close: float) -> tuple[Array, Array]:
-    """Weights of one block's values, and how far each of its probes is from them."""
-    b, k = block.weights.shape
-    if k == directions:  # every direction was found
-        return np.full(k, 1.0 / k), np.zeros((b, k))
-    known = _known(block, close)
-    if np.all(known):
-        known[:] = False
-    left = 1.0 - known.sum() / directions
-    seen = np.where(known, 0.0, block.weights)
-    mean = seen.mean(axis=0)
-    total = mean.sum()
-    weights = np.where(known, 1.0 / directions, left * mean / total)
-    # Of the ratio Σ q f / Σ q, to first order: (Σ q_j f - Σ q_j · f̄) / Σ q̄.
-    scatter = left / total * (seen - np.outer(seen.sum(axis=1), mean / total))
-    return weights, scatter
-
-
-def _known(block: Ritz, close: float) -> NDArray[np.bool_]:
+def _known(block: Ritz, directions: int, nil: float) -> NDArray[np.bool_]:
     """Which values are singular values of A of which every copy was found."""
-    b = len(block.weights)
-    converged = block.residuals <= close
-    copies = np.abs(block.values[:, None] - block.values) <= close
-    return np.asarray(converged & (copies.sum(axis=1) < b))
+    b, k = block.weights.shape
+    if k == directions:
+        return np.ones(k, dtype=bool)
+    copies = np.abs(block.values[:, None] - block.values) <= nil
+    known = np.asarray((block.residuals <= nil) & (copies.sum(axis=1) < b))
+    return known & ~np.all(known)  # where that is all that there is, weights are the probes'
+
+
+def _weights(block: Ritz, known: NDArray[np.bool_], directions: int) -> Array:
+    """Share of one block's values in all directions."""
+    seen = np.where(known, 0.0, block.weights.mean(axis=0))
+    left = 1.0 - known.sum() / directions
+    return np.where(known, 1.0 / directions, left * seen / (seen.sum() or 1.0))
+
+
+def _ends(block: Ritz, known: NDArray[np.bool_]) -> Array:
+    """Between which values the mass of each is spread: of those that are open, b neighbours."""
+    ends = np.stack([block.values, block.values])
+    x, reach = block.values[~known], block.residuals[~known]  # descending
+    i, half = np.arange(len(x)), (len(block.weights) + 1) // 2
+    low, high = x[np.minimum(i + half, len(x) - 1)], x[np.maximum(i - half, 0)]
+    ends[:, ~known] = np.maximum(low, x - reach), np.minimum(high, x + reach)
+    return ends

@@ -74,7 +74,7 @@ class Quadrature:
     ----------
     spectrum : Spectrum
     measure : Probed
-        Over all min(m, n) directions, with the scatter of the probes.
+        Over all min(m, n) directions, with what the probes leave open.
     runs : tuple of Run
         One for each block of probes.
     directions : int

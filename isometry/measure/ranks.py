@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -14,11 +13,11 @@ import torch
 import torch.distributed as dist
 
 from isometry.errors import IsometryError, MeasurementError
+from isometry.jacobian.shards import alone, in_step
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=30)
-_alone = ContextVar("_alone", default=False)  # whether a job is one rank's own
 
 
 class Ranks:
@@ -26,7 +25,8 @@ class Ranks:
 
     Every rank does its share and is told the rest, so that all of them know the whole result and
     take the same decisions. What is dealt does not depend on how many there are: nor do results.
-    Within a job a rank is alone, and deals nothing to the others.
+    Within a job a rank is alone, and deals nothing to the others. Where the network itself is
+    spread over them, all do all of the work together.
 
     Attributes
     ----------
@@ -34,9 +34,11 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        joined = dist.is_available() and dist.is_initialized() and not _alone.get()
-        self.size = dist.get_world_size() if joined else 1
-        self.rank = dist.get_rank() if joined else 0
+        joined = dist.is_available() and dist.is_initialized() and not alone.get()
+        self._in_step = joined and in_step.get()
+        shared = joined and not self._in_step
+        self.size = dist.get_world_size() if shared else 1
+        self.rank = dist.get_rank() if shared else 0
 
     def deal(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """Do every job on one of the ranks, and return all results in the order of the jobs.
@@ -52,13 +54,13 @@ class Ranks:
             return [job() for job in jobs]
         done: list[T] = []
         failure: IsometryError | None = None
-        outer = _alone.set(True)
+        outer = alone.set(True)
         try:
             done = [job() for job in jobs[self.rank :: self.size]]
         except IsometryError as e:
             failure = e
         finally:
-            _alone.reset(outer)
+            alone.reset(outer)
         told: list[Any] = [None] * self.size
         _together(lambda: dist.all_gather_object(told, (done, failure)))
         for _, failed in told:
@@ -68,7 +70,13 @@ class Ranks:
 
     def agreed(self, job: Callable[[], T]) -> T:
         """Do a job whose outcome may differ between ranks on the first, and return it on all."""
-        return self.deal([job])[0]
+        if not self._in_step:
+            return self.deal([job])[0]
+        told: list[Any] = [None] * dist.get_world_size()
+        done = job()  # which may run the network
+        _together(lambda: dist.all_gather_object(told, done))
+        first: T = told[0]
+        return first
 
     def slices(self, total: int) -> list[slice]:
         """Divide `total` rows among the ranks, as evenly as may be."""

@@ -16,7 +16,9 @@ from torch import Tensor
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.bottleneck import bottleneck
+from isometry.jacobian.modules import modules_of
 from isometry.jacobian.placement import chosen_device, chosen_dtype, dtype_name
+from isometry.jacobian.shards import are_sharded
 from isometry.measure.chain import multiplied
 from isometry.measure.exact import exact
 from isometry.measure.fingerprint import fingerprint
@@ -134,18 +136,18 @@ def sample(
         )
         for i, x in enumerate(inputs)
     ]
-    together = _together(_done(jobs, options))
+    # Only the first rank writes a checkpoint, and has to know every block of probes; of a sharded
+    # network all ranks run each pass.
+    joint = options.checkpoint is not None or are_sharded(modules_of(model))
+    together = _together(_done(jobs, joint))
     cut, why = _cut(model, inputs[0], options) if options.theory else ([], [])
     return replace(together, notes=(*notes, *together.notes, *why), parts=tuple(cut))
 
 
-def _done(jobs: Sequence[Callable[[], Sample]], options: Options) -> list[Sample]:
-    """Measure at all inputs: dealt to the ranks if there are enough, else shared one by one.
-
-    Only the first rank writes a checkpoint, which has to know every block of probes.
-    """
+def _done(jobs: Sequence[Callable[[], Sample]], together: bool) -> list[Sample]:
+    """Measure at all inputs: dealt to the ranks if there are enough, else shared one by one."""
     ranks = Ranks()
-    if options.checkpoint is None and len(jobs) >= ranks.size:
+    if not together and len(jobs) >= ranks.size:
         return ranks.deal(jobs)
     return [job() for job in jobs]
 

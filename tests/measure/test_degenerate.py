@@ -55,13 +55,16 @@ def test_more_steps_and_probes_than_dimensions_are_all_of_them():
     assert (sure.probes, sure.score.high - sure.score.low) == (6, pytest.approx(0, abs=1e-12))
 
 
-def test_one_probe_does_not_know_how_sure_it_is():
-    weight = np.random.default_rng(0).standard_normal((30, 30))
-    sure = isometry.analyze(linear(weight), method="quadrature", probes=1).uncertainty
-    assert (sure.score.low, sure.score.high) == (0, 1)
-    assert (sure.drift.low, sure.drift.high) == (-np.inf, np.inf)
-    assert set(sure.cdf_low) == {0}
-    assert set(sure.cdf_high) == {1}
+def test_one_probe_says_how_little_it_knows():
+    network = linear(np.random.default_rng(0).standard_normal((300, 300)) / 300**0.5)
+    one, many = (
+        isometry.analyze(network, method="quadrature", probes=p, seed=1).uncertainty
+        for p in (1, 16)
+    )
+    exact = isometry.analyze(network, method="exact")
+    assert one.score.low < exact.score.value < one.score.high
+    wider = (one.score.high - one.score.low) / (many.score.high - many.score.low)
+    assert wider == pytest.approx((16 * 299 / 284) ** 0.5, rel=0.15)
 
 
 @pytest.mark.parametrize("estimate", [quadrature, moments, largest])

@@ -99,11 +99,14 @@ def test_products_are_counted():
 
 def test_the_quadrature_of_the_same_probes_holds_the_same_moments():
     a = of(KNOWN["flat"])
-    measure = quadrature(a, probes=8, steps=2, seed=3).measure
+    measure = quadrature(a, probes=8, steps=3, seed=3).measure
     found = moments(a, probes=8, seed=3)
     for power, ours in ((2, found.second), (4, found.fourth)):
         assert measure.moment(power).value == pytest.approx(ours.value, rel=1e-12)
-        assert measure.moment(power).error == pytest.approx(ours.error, rel=1e-9)
+    # One error is that of the measure, the other the probes' own scatter: alike over many seeds.
+    scatter = [moments(a, probes=8, seed=seed).second.error ** 2 for seed in range(50)]
+    expected = pytest.approx(np.mean(scatter) ** 0.5, rel=2 * (2 / 7 / 50) ** 0.5)
+    assert measure.moment(2).error == expected
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():

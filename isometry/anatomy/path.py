@@ -34,11 +34,14 @@ def segments(tape: Tape, start: Ref, stop: Ref) -> list[Segment]:
     for number in calls:
         for ref in tape.inputs(number):
             last_use[ref] = number
+    used_of: dict[int, list[Ref]] = {}
+    for ref in last_use:
+        used_of.setdefault(ref.call, []).append(ref)
     cuts, reach, pending = [start], last_use.get(start, 0), list[int]()
     found: list[Segment] = []
     for number in calls:
         pending.append(number)
-        used = [ref for ref in last_use if ref.call == number] or [stop]
+        used = used_of.get(number, [stop])
         if number >= reach and len(used) == 1:
             found.append(Segment(cuts[-1], used[0], tuple(pending)))
             cuts.append(used[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -51,7 +52,7 @@ def parts(jacobian: Jacobian, budget: float = BUDGET) -> list[Part]:
     jacobian : Jacobian
         Of the whole network; its session is entered here.
     budget : float
-        Seconds.
+        Seconds for measuring them.
 
     Raises
     ------
@@ -59,11 +60,11 @@ def parts(jacobian: Jacobian, budget: float = BUDGET) -> list[Part]:
         If the way from the input to the output could not be followed, if the network does not
         run in pieces, or if the parts take longer than the budget.
     """
-    began = time.monotonic()
     with in_pieces(jacobian):
         way = blocks(record(jacobian)).blocks
         _refuse_longer(2 * sum(map(_decomposition, way)), budget)
         known, found = matrices(way), list[Part]()
+        began = time.monotonic()
         for block in way:
             passed = time.monotonic() - began
             if found and passed > budget:
@@ -84,9 +85,17 @@ def in_pieces(jacobian: Jacobian) -> Iterator[None]:
     except MeasurementError:
         raise
     except (Exception, SystemExit) as e:
+        if not isinstance(e, IsometryError) and _is_ours(e):
+            raise
         said = first_line(e)
         what = said if isinstance(e, IsometryError) else f"{type(e).__name__}: {said}"
         raise MeasurementError(f"the network does not run in pieces: {what}") from e
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error was raised by this package, and so is none of the user's code."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("isometry.")
 
 
 def _decomposition(block: Block) -> float:

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
-from isometry.part import Matrix, Part
+from isometry.part import Array, Matrix, Part
 from isometry.report import Finding
 from isometry.rules import rule
 from isometry.theory.ensemble import ORTHOGONAL, SMALLEST, recognise
@@ -58,6 +58,40 @@ class _Weight:
         return 0.5 * math.log(bulk / self.rows) if bulk > 0 else -math.inf
 
 
+class _Family:
+    """Weights of one shape, with what each of them is compared with."""
+
+    def __init__(self, weights: Sequence[_Weight]) -> None:
+        self.weights = weights
+        self.log_scales = np.array([w.log_scale for w in weights])
+        self.places = {id(w): i for i, w in enumerate(weights)}
+        self.by_values: dict[bytes, list[str]] = {}
+        for w in weights:
+            self.by_values.setdefault(w.matrix.sigma.tobytes(), []).append(w.matrix.name)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether all are random matrices."""
+        return all(w.ensemble != "other" for w in self.weights)
+
+    @cached_property
+    def crooked(self) -> int:
+        """How many are not orthogonal."""
+        return sum(not w.orthogonal for w in self.weights)
+
+    @cached_property
+    def off(self) -> int:
+        """How many units are off, in all weights together."""
+        return sum(w.matrix.off for w in self.weights)
+
+    def scales_beside(self, weight: _Weight) -> Array:
+        """log σ_w of the siblings of one of them."""
+        return np.delete(self.log_scales, self.places[id(weight)])
+
+
 @dataclass(frozen=True)
 class _Odd:
     where: str
@@ -82,12 +116,13 @@ def odd(parts: Sequence[Part]) -> list[Finding]:
         At most one of each kind, which names the oddest.
     """
     weights = [_Weight(m) for p in parts for m in ((p.matrix,) if p.matrix else p.inside)]
-    families: dict[object, list[_Weight]] = {}
+    siblings: dict[object, list[_Weight]] = {}
     for weight in weights:
-        families.setdefault(weight.family, []).append(weight)
+        siblings.setdefault(weight.family, []).append(weight)
+    families = {key: _Family(each) for key, each in siblings.items()}
     found = {"ISO401": _lined_up([w.matrix for w in weights])}
     for code, test in _TESTS.items():
-        tried = [test(w, [s for s in families[w.family] if s is not w]) for w in weights]
+        tried = [test(w, families[w.family]) for w in weights]
         found[code] = [o for o in tried if o is not None and o.p < ALARMS / (3 * len(weights))]
     return [_finding(code, ones) for code, ones in found.items() if ones]
 
@@ -107,33 +142,32 @@ def _lined_up(weights: Sequence[Matrix]) -> list[_Odd]:
     ]
 
 
-def _scale(weight: _Weight, others: Sequence[_Weight]) -> _Odd | None:
+def _scale(weight: _Weight, family: _Family) -> _Odd | None:
     """Test log σ_w against its siblings'.
 
     By Student's t of one more observation; where all are random matrices, whose σ_w has the
     relative standard deviation 1/√(2 n_out n_in), that is known and the test is a normal one.
     """
-    if len(others) + 1 < _FEWEST:
+    if len(family) < _FEWEST:
         return None
-    values = np.array([w.log_scale for w in others])
+    values = family.scales_beside(weight)
     centre = float(np.median(values))
     off = weight.log_scale - centre
     if not (np.isfinite(values).all() and abs(off) > _NOTABLE):
         return None
     known = 1 / math.sqrt(2 * math.prod(weight.matrix.shape))
     spread = max(float(values.std(ddof=1)), known) * math.sqrt(1 + 1 / len(values))
-    random = all(w.ensemble != "other" for w in (weight, *others))
-    law = stats.norm if random else stats.t(len(values) - 1)
+    law = stats.norm if family.random else stats.t(len(values) - 1)
     p = 2 * float(law.sf(abs(off) / spread))
     here, there = math.exp(weight.log_scale), math.exp(centre)
     return _Odd(
         weight.matrix.name,
-        f"σ_w = {here:.3g}, that of its {len(others)} siblings is {there:.3g} ({_chance(p)})",
+        f"σ_w = {here:.3g}, that of its {len(values)} siblings is {there:.3g} ({_chance(p)})",
         p,
     )
 
 
-def _spike(weight: _Weight, others: Sequence[_Weight]) -> _Odd | None:
+def _spike(weight: _Weight, family: _Family) -> _Odd | None:
     """Test σ_max against the edge of the Marchenko–Pastur law, by the Tracy–Widom law there.
 
     σ_max² / σ² ≈ μ + s TW with μ = (√n_out + √n_in)² and s = (√n_out + √n_in)(1/√n_out +
@@ -144,8 +178,8 @@ def _spike(weight: _Weight, others: Sequence[_Weight]) -> _Odd | None:
     if min(rows, columns) < SMALLEST or weight.orthogonal:
         return None
     top, name = float(weight.matrix.sigma.max()), weight.matrix.name
-    flat = len(others) + 1 >= _FEWEST and all(w.orthogonal for w in others)
-    if flat and math.log(top) - weight.log_scale > _NOTABLE:
+    flat = family.crooked == 1  # it alone is none
+    if len(family) >= _FEWEST and flat and math.log(top) - weight.log_scale > _NOTABLE:
         ratio = top / math.exp(weight.log_scale)
         return _Odd(name, f"σ_max = {ratio:.3g} σ_w, its siblings are orthogonal", 0.0)
     variance = float(np.sum(weight.matrix.sigma**2)) / (rows * columns)
@@ -158,35 +192,32 @@ def _spike(weight: _Weight, others: Sequence[_Weight]) -> _Odd | None:
     return _Odd(name, message, p)
 
 
-def _off(weight: _Weight, others: Sequence[_Weight]) -> _Odd | None:
+def _off(weight: _Weight, family: _Family) -> _Odd | None:
     """Test how many units are off against the share among its siblings."""
-    if len(others) + 1 < _FEWEST:
+    if len(family) < _FEWEST:
         return None
-    off, units = weight.matrix.off, weight.matrix.shape[0]
-    elsewhere = sum(w.matrix.off for w in others)
-    share = (elsewhere + 0.5) / (units * len(others) + 1)
+    off, units, others = weight.matrix.off, weight.matrix.shape[0], len(family) - 1
+    elsewhere = family.off - off
+    share = (elsewhere + 0.5) / (units * others + 1)
     if off / units - share < _MANY_OFF:
         return None
     p = float(stats.binom.sf(off - 1, units, share))
     return _Odd(
         weight.matrix.name,
         f"{off} of {units} units let nothing through at any input of this size, of its "
-        f"{len(others)} siblings {elsewhere / len(others):.3g} on average",
+        f"{others} siblings {elsewhere / others:.3g} on average",
         p,
     )
 
 
-def _copy(weight: _Weight, others: Sequence[_Weight]) -> _Odd | None:
+def _copy(weight: _Weight, family: _Family) -> _Odd | None:
     """Find another weight with the very same singular values, which are not those of a rotation."""
-    sigma = weight.matrix.sigma
-    same = [
-        w.matrix.name
-        for w in others
-        if w.matrix.sigma[0] == sigma[0] and np.array_equal(w.matrix.sigma, sigma)
-    ]
-    if not same or weight.orthogonal:
+    alike = family.by_values[weight.matrix.sigma.tobytes()]
+    if len(alike) == 1 or weight.orthogonal:
         return None
-    return _Odd(weight.matrix.name, f"equals {', '.join(same[:_SHOWN])}", 0.0)
+    others = list(alike)
+    others.remove(weight.matrix.name)
+    return _Odd(weight.matrix.name, f"equals {', '.join(others[:_SHOWN])}", 0.0)
 
 
 _TESTS = {"ISO402": _scale, "ISO403": _spike, "ISO404": _off, "ISO405": _copy}

@@ -157,8 +157,16 @@ _SUBJECT = (
     ),
     click.option("--wrt", metavar="NAME", help="Differentiate by this argument."),
     click.option("--output", metavar="NAME", help="Measure this part of the output, as logits."),
-    click.option("--start", metavar="LAYER", help="Measure from the input of this layer."),
-    click.option("--stop", metavar="LAYER", help="Measure to the output of this layer."),
+    click.option(
+        "--start",
+        "--from",
+        "start",
+        metavar="LAYER",
+        help="Measure from the input of this layer.",
+    ),
+    click.option(
+        "--stop", "--to", "stop", metavar="LAYER", help="Measure to the output of this layer."
+    ),
     click.option(
         "--at",
         metavar="OUT[/IN]",

@@ -1,4 +1,4 @@
-"""Put the real output of commands and snippets into the pages, and the rules into docs/rules.md.
+"""Put the real output of commands and snippets into the pages, draw their figures, list the rules.
 
 A block that follows a comment ``<!-- output: COMMAND -->`` holds what COMMAND prints; one that
 follows ``<!-- output -->`` holds what the Python block before it prints. A table that follows
@@ -24,6 +24,18 @@ BLOCK = re.compile(r"(<!-- output: isometry (.+?) -->\n```text\n)(.*?)(\n```)", 
 SNIPPET = re.compile(
     r"(```python\n((?:(?!```).)*)\n```\n\n<!-- output -->\n```text\n)(.*?)(```)", re.DOTALL
 )
+
+#: the figures of the pages, and what draws each
+FIGURES = {
+    "tanh_critical": "analyze data/models/tanh_critical.pt --input data/digit.npy --figure",
+    "tanh_default": "analyze data/models/tanh_default.pt --input data/digit.npy --figure",
+    "relu_orthogonal": "analyze data/models/relu_orthogonal.pt --input data/digit.npy --figure",
+    "band_tanh_critical": "analyze data/models/tanh_critical.pt --input data/digit.npy --band 10 "
+    "--figure",
+    "resnet": "analyze data/models/resnet.pt --model examples.networks:residual_mlp "
+    "--input data/digit.npy --figure",
+    "layers_tanh_default": "layers data/models/tanh_default.pt --input data/digit.npy --plot",
+}
 
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -57,6 +69,8 @@ def main() -> None:
         page = ROOT / name
         page.write_text(with_outputs(page.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs/rules.md").write_text(rules_page(), encoding="utf-8")
+    for name, command in FIGURES.items():
+        output("-m", "isometry_cli", *command.split(), str(ROOT / f"docs/figures/{name}.png"))
 
 
 if __name__ == "__main__":

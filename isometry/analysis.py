@@ -26,7 +26,7 @@ from isometry.jacobian.modules import modules_of, unwrap
 from isometry.jacobian.products import first_line
 from isometry.measure import BUDGET, TOLERANCE, Checkpoint, Options, Progress, Sample, sample
 from isometry.measure.sample import joined, share
-from isometry.report import ModelInfo, Provenance, Report
+from isometry.report import ModelInfo, Prediction, Provenance, Report
 from isometry.score import score
 from isometry.spectrum import Spectrum
 from isometry.twins import twin
@@ -235,7 +235,7 @@ def spectrum(model: Callable[..., Any], x: object = None, **options: Any) -> Spe
     array([1., 1., 1.])
     """
     began = time.perf_counter()
-    chosen = Options(**options)
+    chosen = replace(Options(**options), theory=False)
     network, measured = _measure(model, x, chosen)
     if not measured.trustworthy:
         report = _report(network, measured, chosen, began)
@@ -370,9 +370,7 @@ def _report(
     inner = unwrap(model)
     built = _read(inner)
     overall = score(measured.spectrum, measured.by_input)
-    predictions, why_none = theory.predict(
-        measured.parts, measured.spectra[0], measured.jacobian.rank
-    )
+    predictions, why_none = _predictions(measured)
     ends = (_printable(options.start or "input"), _printable(options.stop or "output"))
     verdict, findings = diagnosis.diagnose(
         diagnosis.Evidence(
@@ -408,6 +406,12 @@ def _report(
         seeds=ensemble(measured.by_network),
         band=ensemble(measured.twins),
     )
+
+
+def _predictions(measured: Sample) -> tuple[list[Prediction], list[str]]:
+    if not measured.parts:  # the notes say why
+        return [], []
+    return theory.predict(measured.parts, measured.spectra[0], measured.jacobian.rank)
 
 
 def _unused(measured: Sample, options: Options) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import random
 import re
 
@@ -335,6 +336,41 @@ def test_bad_weights_are_named_before_bad_outputs():
     net[0].bias.data[1] = math.inf
     with pytest.raises(MeasurementError, match=r"'0.bias' has 1 NaN or infinite values of 3"):
         isometry.analyze(net)
+
+
+@pytest.mark.parametrize("kind", ["bias", "running variance"])
+def test_an_infinite_weight_is_named_where_it_only_saturates(kind):
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh()).eval()
+    if kind == "bias":
+        net[0].bias.data[1] = math.inf
+        net[1] = nn.Identity()
+    else:
+        net[1].running_var[0] = math.inf
+    with pytest.raises(MeasurementError, match="has 1 NaN or infinite values of 4"):
+        isometry.analyze(net, torch.ones(1, 4))
+
+
+def test_a_mask_may_be_infinite():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.full((4, 4), -math.inf).triu(1))
+
+        def forward(self, x):
+            return (x.mT @ x + self.mask).softmax(-1) @ x.mT
+
+    assert isometry.analyze(Masked(), torch.randn(1, 3, 4)).trustworthy
+
+
+def test_the_spectrum_alone_asks_for_no_theory(monkeypatch):
+    def dear(*_, **__):
+        raise AssertionError("parts were measured")
+
+    monkeypatch.setattr(sys.modules["isometry.measure.sample"], "parts", dear)
+    net = nn.Linear(4, 4)
+    assert len(isometry.spectrum(net, torch.ones(1, 4)).singular_values) == 4
+    with pytest.raises(AssertionError, match="parts were measured"):
+        isometry.analyze(net, torch.ones(1, 4))
 
 
 class Halves(nn.Module):

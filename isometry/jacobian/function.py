@@ -274,17 +274,23 @@ def call(f: Callable[[Tensor], _T], x: Tensor) -> _T:
         ) from e
 
 
-def count_bad(t: Tensor) -> int:
-    """Count the NaN and infinite values of a tensor."""
-    return int(t.numel() - torch.isfinite(t.detach()).sum())
+def count_bad(t: Tensor, *, infinite: bool = True) -> int:
+    """How many values are NaN, or infinite where these count too."""
+    bad = torch.isfinite(t.detach()).logical_not() if infinite else torch.isnan(t.detach())
+    return int(bad.sum())
 
 
-def weights_not_finite(model: Callable[..., object]) -> str:
-    """Name the first weight or buffer that holds NaN or infinite values; empty if none does."""
+def weights_not_finite(model: Callable[..., object], *, masks: bool = False) -> str:
+    """Name the first weight or buffer that holds NaN or infinite values; empty if none does.
+
+    With `masks`, buffers may hold infinite values, which a mask is made of, but not running
+    statistics.
+    """
     if not isinstance(model, nn.Module):
         return ""
     for name, t in (*model.named_parameters(), *model.named_buffers()):
-        if t.is_floating_point() and (bad := count_bad(t)):
+        weight = not masks or isinstance(t, nn.Parameter) or "running_" in name
+        if t.is_floating_point() and not t.is_meta and (bad := count_bad(t, infinite=weight)):
             return (
                 f"{name!r} has {bad} NaN or infinite values of {t.numel()}: "
                 "the file is damaged or training has diverged; take an earlier checkpoint, or "

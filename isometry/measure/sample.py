@@ -16,7 +16,8 @@ from torch import Tensor
 from isometry.errors import InputError, MeasurementError
 from isometry.jacobian import Jacobian, Selection, self_check
 from isometry.jacobian.bottleneck import bottleneck
-from isometry.jacobian.modules import modules_of
+from isometry.jacobian.function import weights_not_finite
+from isometry.jacobian.modules import modules_of, unwrap
 from isometry.jacobian.placement import chosen_device, chosen_dtype, dtype_name
 from isometry.jacobian.shards import are_sharded
 from isometry.measure.chain import multiplied
@@ -126,6 +127,10 @@ def sample(
     """
     place, notes = chosen_device(options.device)
     options = replace(options, device=place, dtype=chosen_dtype(options.dtype))
+    sharded = are_sharded(modules_of(model))
+    # Where an infinite weight saturates a unit, the numbers would look healthy.
+    if not sharded and (bad := weights_not_finite(unwrap(model), masks=True)):
+        raise MeasurementError(bad)
     jobs = [
         partial(
             _at,
@@ -138,8 +143,7 @@ def sample(
     ]
     # Only the first rank writes a checkpoint, and has to know every block of probes; of a sharded
     # network all ranks run each pass.
-    joint = options.checkpoint is not None or are_sharded(modules_of(model))
-    together = _together(_done(jobs, joint))
+    together = _together(_done(jobs, sharded or options.checkpoint is not None))
     cut, why = _cut(model, inputs[0], options) if options.theory else ([], [])
     return replace(together, notes=(*notes, *together.notes, *why), parts=tuple(cut))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
+import torch.distributed
 from torch import nn
 
 from isometry.errors import InputError
@@ -23,7 +24,9 @@ in_step: ContextVar[bool] = ContextVar("in_step", default=False)
 def gathering(modules: Sequence[nn.Module]) -> list[Any]:
     """Return the modules that FSDP2 (`fully_shard`) gathers the weights of while they run."""
     fsdp = sys.modules.get(_FSDP)
-    return [m for m in modules if isinstance(m, fsdp.FSDPModule)] if fsdp else []
+    if fsdp is None or not torch.distributed.is_initialized():
+        return []
+    return [m for m in modules if isinstance(m, fsdp.FSDPModule)]
 
 
 def gathered(modules: Sequence[nn.Module]) -> set[int]:
@@ -55,7 +58,8 @@ def reshard(modules: Sequence[nn.Module]) -> None:
 
 def are_sharded(modules: Sequence[nn.Module]) -> bool:
     """Whether processes hold different parts of the weights: all of them must run each pass."""
-    if _TENSORS not in sys.modules:  # asked at every pass, also of small networks
+    # Asked at every pass, also of small networks.
+    if _TENSORS not in sys.modules or not torch.distributed.is_initialized():
         return False
     own = (p for m in modules for p in m._parameters.values())
     return bool(gathering(modules)) or any(map(_is_shard, own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,13 @@ class Matrix:
         tell how it was drawn and not what it does.
     offsets : int
         Of the kernel, those that are not zero: 1 for a matrix and for a delta kernel.
+    kernel : int
+        How many offsets the kernel has, zeros among them; 0 of a matrix.
+    kurtosis : float
+        E w⁴ / (E w²)² of the entries in rows that are not empty: 3 of normal ones, 1.8 of uniform
+        ones; NaN where it is not known.
+    storage : tuple of int or None
+        Place and size in memory, the same for all uses of a weight.
     alike : bool
         Whether it is that matrix at every position, or one such at every frequency: no stride
         within the kernel, and no padding but a circular one.
@@ -69,6 +77,9 @@ class Matrix:
     shape: tuple[int, int]
     sigma: Array
     offsets: int = 1
+    kernel: int = 0
+    kurtosis: float = math.nan
+    storage: tuple[int, int] | None = None
     alike: bool = True
     bias_variance: float = 0.0
     bias_centred: bool = True

@@ -184,8 +184,10 @@ _RULES = (
         "ISO402",
         "a weight is off its siblings' scale",
         "The scale σ_w of this weight, by the root mean square of its entries, differs from that "
-        "of the other weights of its shape by more than their own differences allow. Signals "
-        "grow or shrink there by that factor.",
+        "of the other weights of its shape by more than their own differences allow. Where fewer "
+        "than three have its shape, random weights of its kind are compared over all shapes, by "
+        "whatever scale the others have in common; of two, the larger is named. Signals grow or "
+        "shrink there by that factor.",
         "Look at how this layer is initialised, or scale it to its siblings' σ_w; first and last "
         "layers may be meant to differ.",
     ),
@@ -202,18 +204,19 @@ _RULES = (
     Rule(
         "ISO404",
         "units are off for good",
-        "Many more units of this layer than of its siblings let nothing through at any input of "
-        "the size that was measured: their weights are zero, or their bias keeps them where the "
-        "activation is flat. They add nothing, and gradient descent cannot bring them back.",
+        "Many more units of this layer than of its siblings (without siblings: than chance would "
+        "have it) let nothing through at any input of the size that was measured: their weights "
+        "are zero, or their bias keeps them where the activation is flat. They add nothing, and "
+        "gradient descent cannot bring them back.",
         "Initialise these units again, with biases near zero.",
     ),
     Rule(
         "ISO405",
-        "weights are copies of each other",
-        "Two weights have the same singular values to the last digit: one is shared between two "
-        "places, or layers were copied after they were drawn, as torch.nn.TransformerEncoder "
-        "does with the layer that it is given. Such layers amplify the same directions "
-        "again and again, which no theory of independent layers describes.",
+        "weights are shared, or copies of each other",
+        "One weight is used several times, as recurrence and tied layers do, or two have the same "
+        "singular values to the last digit: layers were copied after they were drawn, as "
+        "torch.nn.TransformerEncoder does with the layer that it is given. Such layers amplify "
+        "the same directions again and again, which no theory of independent layers describes.",
         "Where no sharing is meant, initialise each layer anew.",
     ),
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import random
 import re
+import sys
 
 import numpy as np
 import pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 
 from isometry.anatomy.path import Segment, branches, segments
 from isometry.anatomy.tape import Call, Ref, Tape
@@ -33,6 +35,10 @@ _TRANSPOSED = (
     functional.conv_transpose2d,
     functional.conv_transpose3d,
 )
+# To find a norm: the size of an input beside which nothing counts, what is the same although
+# float32 rounds within, a step of an input relative to it, and what is flat beside other ways.
+_LARGE, _SAME, _STEP, _FLAT = 1e3, 1e-4, 0.25, 0.1
+_SEED = 5077  # one of which no network is made: its weights could be the same numbers
 _NORMALISATIONS = {"layer_norm", "rms_norm", "group_norm", "instance_norm", "softmax"}
 
 
@@ -61,7 +67,7 @@ class Block:
     elementwise : bool
         Of an activation, whether every entry stays in its place: slopes are then in order.
     matrix : Tensor or None
-        (n_out, n_in) of a weight that acts on the last dimension.
+        (n_out, n_in) of a weight that acts on the last dimension, or on all entries as a vector.
     kernel : Tensor or None
         Of a convolution, (n_out, n_in / groups, *offsets).
     transposed : Tensor or None
@@ -71,7 +77,7 @@ class Block:
     call : Call
         The last of its calls.
     ways : tuple of tuple of Block
-        Of a sum: the two ways, () for the skip.
+        Of a sum: the two ways, () for a skip that is not scaled.
     """
 
     kind: Kind
@@ -87,6 +93,17 @@ class Block:
     transposed: Tensor | None = None
     circular: bool = False
     ways: tuple[tuple[Block, ...], ...] = ()
+
+    @property
+    def skip(self) -> float | None:
+        """Of a sum a x + F(x), the scale a; None where neither way does no more than scale."""
+        for way in self.ways:
+            if not way:
+                return 1.0
+            slopes = way[0].slopes if len(way) == 1 and way[0].elementwise else None
+            if slopes is not None and bool((slopes == slopes.flatten()[0]).all()):
+                return float(slopes.flatten()[0])
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +124,9 @@ def blocks(tape: Tape) -> Path:
     """Cut a forward pass into blocks, and tell what each one does.
 
     What acts entry by entry, and what only moves entries, is found by trying: with random
-    cotangents u, the first has Jᵀu = u · Jᵀ1, and the second returns entries of u. So any function
-    counts, not those of a list.
+    cotangents u, the first has Jᵀu = u · Jᵀ1, and the second returns entries of u. A weight turns
+    random x into x Wᵀ plus what it makes of 0, W being one of its arguments; a norm over the last
+    dimension does not see the scale of any position. So any function counts, not those of a list.
 
     Neighbours that do not mix entries are one block: the slopes of two activations in a row
     multiply, and are not free of each other. What does nothing is left out.
@@ -132,15 +150,15 @@ def _block(tape: Tape, segment: Segment) -> Block:
     point = tape.value(segment.start)
     function = tape.between(segment.start, segment.stop, segment.calls)
     shape = tape.value(segment.stop).numel(), point.numel()
-    name = call.module or call.name
-    name = name if name.isprintable() else repr(name)  # modules may be called anything
-    block = Block("opaque", name, function, point, shape, call)
+    block = Block("opaque", _printable(call.module or call.name), function, point, shape, call)
     if len(segment.calls) > 1:
         parts = tuple(
             tuple(_merged([_block(tape, part) for part in way])) for way in branches(tape, segment)
         )
         return replace(block, kind="sum", ways=parts) if parts else _by_trying(block)
-    if (matrix := _matrix(call)) is not None:
+    if (matrix := _matrix(call)) is None and len(call.inputs) == 1:
+        matrix = _tried_matrix(block)
+    if matrix is not None:
         return replace(block, kind="weight", matrix=matrix)
     if (kernel := _kernel(call, _CONVOLUTIONS)) is not None:
         return replace(block, kind="weight", kernel=kernel)
@@ -170,8 +188,35 @@ def _kernel(call: Call, convolutions: Sequence[Callable[..., Any]]) -> Tensor | 
     return weight if isinstance(weight, Tensor) else None
 
 
+def _tried_matrix(block: Block) -> Tensor | None:
+    """Return that argument of a call by which it multiplies, whichever way round, if one is."""
+    given, x = pytree.tree_leaves((block.call.args, dict(block.call.kwargs))), block.point
+    for matrix in (t for t in given if isinstance(t, Tensor) and t.ndim == 2):
+        for way_round in (matrix, matrix.T):
+            if _fits(way_round, block) and _multiplies(way_round, block, _random_like(x)):
+                return way_round
+    return None
+
+
+def _fits(matrix: Tensor, block: Block) -> bool:
+    """Whether the Jacobian could be this matrix at each of some positions."""
+    (rows, columns), (m, n) = matrix.shape, block.shape
+    return matrix.dtype == block.point.dtype and m * columns == n * rows and n % columns == 0
+
+
+def _multiplies(matrix: Tensor, block: Block, x: Tensor) -> bool:
+    """Whether x becomes x Wᵀ, beside what 0 becomes: as a whole, or along its last dimension."""
+    if x.numel() != matrix.shape[1] and x.shape[-1] != matrix.shape[1]:
+        return False
+    with torch.no_grad():
+        made = block.function(x) - block.function(torch.zeros_like(x))
+    if x.numel() != matrix.shape[1] and made.shape[-1] != len(matrix):
+        return False
+    return _close(made.flatten(), (x.reshape(-1, matrix.shape[1]) @ matrix.detach().T).flatten())
+
+
 def _by_trying(block: Block) -> Block:
-    """Tell an activation and routing from the rest, by their products with random cotangents."""
+    """Tell activations, routing and norms from the rest, by their products with random vectors."""
     x, y = _linearised(block)
     u = _random_like(y)
     pulled, slopes = _pull(x, y, u), _pull(x, y, torch.ones_like(y))
@@ -183,7 +228,27 @@ def _by_trying(block: Block) -> Block:
     whole = len(moved) == min(block.shape) == len(torch.unique(moved))
     if whole and bool(torch.isin(moved, u).all()):
         return replace(block, kind="routing", slopes=torch.ones_like(moved))
-    return block
+    return replace(block, kind="normalisation") if _normalises(block, y) else block
+
+
+def _normalises(block: Block, y: Tensor) -> bool:
+    """Whether a function does not see how large the last dimension is, at any position.
+
+    Where what is added to the variance does not count beside them, positions may be scaled apart;
+    and here along x is flat beside any other way, which it is not where a function saturates.
+    """
+    x = block.point
+    if x.shape != y.shape or not x.ndim or x.shape[-1] == 1:
+        return False
+    with torch.no_grad():
+        large = _LARGE * x / (float(x.abs().max()) or 1.0)
+        apart = large * (1 + _random_like(x[..., :1]).abs())
+        one, other = block.function(large), block.function(apart)
+        v = _random_like(x)
+        v = v * x.norm() / v.norm()
+        along, across = ((block.function(x + _STEP * d) - y).norm() for d in (x, v))
+        same = max(_SAME, 4 * torch.finfo(x.dtype).eps) * one.abs().max()
+        return bool((one - other).abs().max() <= same and along < _FLAT * across)
 
 
 def _merged(found: Sequence[Block]) -> list[Block]:
@@ -263,7 +328,7 @@ def _pull(x: Tensor, y: Tensor, u: Tensor) -> Tensor:
 
 
 def _random_like(y: Tensor) -> Tensor:
-    g = torch.Generator(device="cpu").manual_seed(0)
+    g = torch.Generator(device="cpu").manual_seed(_SEED)
     return torch.randn(y.shape, generator=g, dtype=y.dtype, device="cpu").to(y.device)
 
 
@@ -273,10 +338,11 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def _named(found: Sequence[Block]) -> list[Block]:
-    """Name the blocks of one module apart: by their call, and if need be by a number."""
-    names = [b.name for b in found]
+    """Name the blocks of one module apart: by their branch or call, and if need be by a number."""
+    times = Counter(b.name for b in found)
     named = [
-        replace(b, name=f"{b.name}.{b.call.name}") if names.count(b.name) > 1 else b for b in found
+        replace(b, name=_branch(b) or f"{b.name}.{b.call.name}") if times[b.name] > 1 else b
+        for b in found
     ]
     seen: dict[str, int] = {}
     for i, block in enumerate(named):
@@ -284,3 +350,22 @@ def _named(found: Sequence[Block]) -> list[Block]:
         if seen[block.name] > 1:
             named[i] = replace(block, name=f"{block.name} ({seen[block.name]})")
     return named
+
+
+def _branch(block: Block) -> str | None:
+    """Name a sum after the module, within its own, that makes what is added to the skip."""
+    if block.skip is None:
+        return None
+    ways = (b for way in block.ways for b in way)
+    makers = [b.call.module for b in ways if b.kind not in ("activation", "routing")]
+    around = block.call.module
+    within = f"{around}." if around else ""
+    if not makers or not makers[-1].startswith(within) or makers[-1] == around:
+        return None
+    maker = within + makers[-1].removeprefix(within).split(".")[0]
+    return f"{_printable(maker)} + skip"
+
+
+def _printable(name: str) -> str:
+    """Return a name that can be shown: modules may be called anything."""
+    return name if name.isprintable() else repr(name)

@@ -29,6 +29,7 @@ _WITH_VECTORS = {
 }
 
 _with_gradients: ContextVar[bool] = ContextVar("with_gradients", default=False)
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 
 
@@ -118,6 +119,10 @@ class LentWeights:
                 del self._fixed[id(t)]
         self._cloned = [i for i in self._fixed if i not in weights]
         self._versions = {i: self._fixed[i]._version for i in self._watched & self._fixed.keys()}
+        self._sums = {i: _sums(own) for i, (_, own) in self._owns.items() if self._is_kept(own)}
+
+    def _is_kept(self, own: Tensor) -> bool:
+        return bool(self._watched) and _is_dense(own) and not own.is_meta
 
     def _copied(self, i: int) -> Tensor:
         name, own = self._owns[i]
@@ -177,10 +182,11 @@ class LentWeights:
             self.__exit__()
 
     def undo_writes(self) -> str:
-        """Name a tensor of the network's own that differs from its copy, and put its values back.
+        """Name a tensor that forward has written to unseen, and put its values back.
 
-        After a pass that is one which forward has reached by other ways than the attributes of
-        modules, such as a global that views it. Empty where there is none.
+        The network's own, reached by other ways than the attributes of modules, such as a global
+        that views it; or its copy, past the version counter, as through NumPy. Empty where there
+        is none.
         """
         found = ""
         for i, (name, own) in self._owns.items() if self._watched else ():
@@ -189,7 +195,9 @@ class LentWeights:
                 continue
             if bool(((now != kept) & (now == now)).any()):
                 found = found or name
-                own.detach().copy_(kept)
+                untouched = i in self._sums and torch.equal(_sums(own), self._sums[i])
+                target, source = (kept, own) if untouched else (own, kept)
+                target.detach().copy_(source.detach())
         return found
 
     def _copies(self) -> dict[int, Tensor]:
@@ -231,6 +239,14 @@ class LentWeights:
 def _forgetful(cached: Any) -> Any:
     """Return a function as it was before it remembered results, of weights that are not lent."""
     return functools.lru_cache(**cached.cache_parameters())(cached.__wrapped__)
+
+
+def _sums(t: Tensor) -> Tensor:
+    """Sums over the bits of a tensor, by which it is known again without a copy."""
+    t = t.detach()
+    bits = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t).contiguous().flatten()
+    bits = bits.view(_INTEGERS[bits.element_size()])
+    return torch.stack([bits[::step].sum(dtype=torch.int64) for step in (1, 3, 7)])
 
 
 def _is_dense(t: Tensor) -> bool:

@@ -90,6 +90,9 @@ def _matrix(
         (weight.shape[0], weight.shape[1]),
         torch.linalg.svdvals(weight).cpu().numpy(),
         1 if block.kernel is None else len(_offsets(block.kernel)),
+        kernel=0 if block.kernel is None else block.kernel[0, 0].numel(),
+        kurtosis=_kurtosis(weight[rows > 0]),
+        storage=_storage(block),
         alike=acts_alike(block) is not None or is_circular(block),
         bias_variance=0.0 if bias is None else float(bias.square().mean()),
         bias_centred=bias is None or _centred(bias),
@@ -97,6 +100,17 @@ def _matrix(
         off=int(((rows == 0) | _off(block, after, rows, bias)).sum()),
         interface=interface,
     )
+
+
+def _kurtosis(weight: Tensor) -> float:
+    square = weight.square()
+    return float(square.square().mean() / square.mean().square()) if len(weight) else math.nan
+
+
+def _storage(block: Block) -> tuple[int, int] | None:
+    """Where the entries begin and how many there are, whichever way they are read."""
+    weight = block.kernel if block.matrix is None else block.matrix
+    return None if weight is None else (weight.data_ptr(), weight.numel())
 
 
 def _off(block: Block, after: Block | None, rows: Tensor, bias: Tensor | None) -> Tensor:

@@ -141,15 +141,25 @@ def part(block: Block, known: Mapping[Block, Matrix] | None = None) -> Part:
     if block.kind == "activation":
         found = replace(found, activation=_activation(block))
         if block.elementwise and block.slopes is not None:
-            found = replace(found, slopes=block.slopes.flatten().double().cpu().numpy())
+            found = replace(found, slopes=_numpy(block.slopes))
         return found
     if block.kind == "sum":
         found = replace(found, inside=inside(block))
         if all(map(_is_simple, block.ways)):
             found = replace(found, ways=tuple(tuple(map(part, way)) for way in block.ways))
-    if () in block.ways:
-        return replace(found, branch=_of(lambda x: block.function(x) - x, block.point))
+    if (scale := block.skip) is not None:
+        branch = _branch(lambda x: block.function(x) - scale * x, block.point)
+        return replace(found, branch=branch, slopes=np.full(block.shape[0], scale))
     return found
+
+
+def _branch(function: Callable[[Tensor], Tensor], point: Tensor) -> Spectrum:
+    """Measure what stands beside a skip: at initialisation it may be nothing at all."""
+    x = point.detach().requires_grad_()
+    with torch.enable_grad():
+        y = function(x)
+    slope = torch.autograd.grad(y, x, y.detach() + 1, materialize_grads=True)[0]
+    return _of(function, point) if bool(slope.any()) else Spectrum.of([], [], dead=1.0)
 
 
 def _is_simple(way: Sequence[Block]) -> bool:
@@ -233,6 +243,10 @@ def _activation(block: Block) -> str | Callable[[Array], Array] | None:
             return np.asarray(call(values)[0].double().cpu().numpy())
 
     return function
+
+
+def _numpy(t: Tensor) -> Array:
+    return np.asarray(t.detach().flatten().double().cpu().numpy())
 
 
 def _mean_square(t: Tensor) -> float:

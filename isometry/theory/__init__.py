@@ -19,8 +19,8 @@ from isometry.theory import judgement
 from isometry.theory.differences import differences
 from isometry.theory.dyson import of_skips
 from isometry.theory.ensemble import ORTHOGONAL, Ensemble, recognise
-from isometry.theory.free_product import NO_SKIP, of_parts, with_skips
-from isometry.theory.mean_field import grouped, of_limit
+from isometry.theory.free_product import of_parts, what_meets, with_skips
+from isometry.theory.mean_field import grouped, of_limit, recognised, unlike
 from isometry.theory.odd import odd
 
 __all__ = ["Ensemble", "odd", "predict", "recognise"]
@@ -39,8 +39,8 @@ def predict(
     *mean field*: infinite width, from the ensembles of the weights (`mean_field.of_limit`).
     *free product*: the network's own parts, as if free of each other (`free_product.of_parts`).
     *free skips*: the same, what stands beside skips added freely (`free_product.with_skips`).
-    *correlated skips*: where these depart, skips and Gaussian weights with the joint law of the
-    slopes (`dyson.of_skips`).
+    *correlated skips*: where these depart, or there is none, skips and Gaussian weights with the
+    joint law of the slopes (`dyson.of_skips`).
 
     Parameters
     ----------
@@ -60,6 +60,8 @@ def predict(
     notes: list[str] = []
     if not parts:
         return found, notes  # nothing acts, or what is in the way was said before
+    if (why := what_meets(parts)) is not None:
+        return found, [f"no theory: {why}"]
     of_width, of_own = _judges(parts, spectrum, directions)
 
     def add(name: str, make: Callable[[Sequence[Part]], Law], judge: _Judge) -> None:
@@ -68,26 +70,33 @@ def predict(
             ks = _distance(law, spectrum, _floor(parts, spectrum))
             judged = judge(ks)
             predicted = _prediction(name, law, ks, judged)
-            beyond = differences(spectrum, predicted, judged.allowed, limit=judge is of_width)
-            found.append(replace(predicted, differences=beyond))
+            limit = judge is of_width
+            beyond = differences(spectrum, predicted, judged.allowed, limit=limit)
+            judged = judgement.beside(judged, beyond, math.inf if limit else _narrowness(parts))
+            found.append(replace(predicted, differences=beyond, judgement=judged))
         except TheoryError as why:
-            if str(why) != NO_SKIP:
-                notes.append(f"no {name}: {why}")
+            notes.append(f"no {name}: {why}")
 
     def mean_field(parts: Sequence[Part]) -> Law:
         limit = of_limit(parts)
         notes.extend(f"mean field: {which}" for which in grouped(limit.measured))
+        notes.extend(f"mean field: {which}" for which in unlike(parts))
         return limit.law
 
+    notes.extend(recognised(parts))
     add("mean field", mean_field, of_width)
     if len(parts) > 1:
         add("free product", of_parts, of_own)
     else:
         notes.append(f"no free product: {parts[0].name} is the only block")
+    if not any(p.kind == "sum" for p in parts):
+        return found, notes
     add("free skips", with_skips, of_own)
-    if any(p.judgement and p.judgement.word == "departs" for p in found):
+    if not found or any(p.judgement and p.judgement.word == "departs" for p in found):
         # It is dear: where layers are free of each other, the others say as much.
         add("correlated skips", of_skips, of_own)
+    else:
+        notes.append("no correlated skips: not needed, for no other prediction departs")
     return found, notes
 
 
@@ -96,7 +105,7 @@ _Judge = Callable[[float], Judgement]
 
 def _judges(parts: Sequence[Part], spectrum: Spectrum, directions: int) -> tuple[_Judge, _Judge]:
     """Return what judges a distance from infinite width, and one from the network's own parts."""
-    layers = sum(p.kind not in ("activation", "routing") for p in parts)
+    layers = _layers(parts)
     estimated = _left_open(spectrum, directions)
     of_width = partial(
         judgement.of_limit,
@@ -115,6 +124,23 @@ def _judges(parts: Sequence[Part], spectrum: Spectrum, directions: int) -> tuple
         interfaces=[p.matrix.interface for p in parts if p.matrix and p.matrix.interface],
     )
     return of_width, of_own
+
+
+def _layers(parts: Sequence[Part]) -> int:
+    return sum(p.kind not in ("activation", "routing") for p in parts)
+
+
+def _narrowness(parts: Sequence[Part]) -> float:
+    """L / n, n being the fewest entries that one position has anywhere, the input's among them.
+
+    0 where there are sums: slopes along skips are correlated at any width. Chains that never meet
+    have few slopes each.
+    """
+    if any(p.kind == "sum" for p in parts):
+        return 0.0
+    if _apart(parts) > 1:
+        return math.inf
+    return _layers(parts) / min(min(p.shape) / p.positions for p in parts)
 
 
 def _looseness(part: Part) -> float:

@@ -12,7 +12,6 @@ from isometry.errors import TheoryError
 from isometry.laws import DysonLaw, Law, Neurons, NeuronTypes, Node
 from isometry.part import Part
 from isometry.theory.ensemble import recognise
-from isometry.theory.free_product import NO_SKIP
 
 Array = NDArray[np.float64]
 
@@ -30,10 +29,8 @@ def of_skips(parts: Sequence[Part]) -> Law:
     Raises
     ------
     TheoryError
-        If there is no skip, or a part is something else.
+        If a part is something else.
     """
-    if not any(p.kind == "sum" for p in parts):
-        raise TheoryError(NO_SKIP)
     if (weights := _weights(parts)) > _WEIGHTS:
         raise TheoryError(f"{weights} weights are more than {_WEIGHTS}, and would take minutes")
     start, behind = _Set(parts[0].shape[1]), dict[Part, _Set]()
@@ -97,7 +94,7 @@ def _follow(parts: Sequence[Part], at: _Set, behind: dict[Part, _Set]) -> _Set:
             if one is not other:
                 other.joined = one
             at = one
-        elif part.slopes is None:
+        elif part.kind == "sum" or part.slopes is None:
             raise TheoryError(f"{part.name} holds more than matrices and elementwise maps")
         behind[part] = at
     return at

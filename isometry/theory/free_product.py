@@ -15,7 +15,8 @@ from isometry.theory.ensemble import ORTHOGONAL
 
 Array = NDArray[np.float64]
 
-NO_SKIP = "it has no skip"
+# Behind these an entry still stands where it stood, beside other terms.
+_CARRIERS = {"activation", "routing", "normalisation"}
 # (floor / σ_max)² of rounding in float32, and less: probes resolve nothing like it.
 _ROUNDING = 1e-10
 _BELOW = 32  # values in the place of those that probes leave unresolved
@@ -30,8 +31,8 @@ def of_parts(parts: Sequence[Part]) -> Law:
 def with_skips(parts: Sequence[Part]) -> Law:
     """The same, but what stands beside a skip is added to it freely.
 
-    A sum x + F(x) becomes I + X, where X has the singular values of the Jacobian of F and is free
-    of everything else (symmetrised free addition).
+    A sum a x + F(x) becomes a I + X, where X has the singular values of the Jacobian of F and is
+    free of everything else (symmetrised free addition).
 
     Raises
     ------
@@ -41,7 +42,7 @@ def with_skips(parts: Sequence[Part]) -> Law:
     _require(parts)
     skips = sum(p.branch is not None for p in parts)
     if not skips:
-        raise TheoryError(NO_SKIP)
+        raise TheoryError(_no_skip([p.name for p in parts if p.kind == "sum"]))
     factors = [measured(p) if p.branch is None else _residual(p, p.branch) for p in parts]
     return free_product(factors, name=f"{_count(parts)} as measured, {skips} skips")
 
@@ -76,8 +77,43 @@ def squares(spectrum: Spectrum) -> tuple[Array, Array]:
 
 
 def _residual(part: Part, branch: Spectrum) -> Factor:
+    scale = 1.0 if part.slopes is None else float(part.slopes[0])
+    if len(branch.log_sigma) == 0:
+        return Isometry(*part.shape, scale=abs(scale))
     values, weights = squares(branch)
-    return Residual(1.0, 1.0, values, weights, "orthogonal", 1.0, part.shape[0])
+    return Residual(scale, 1.0, values, weights, "orthogonal", 1.0, part.shape[0])
+
+
+def what_meets(parts: Sequence[Part]) -> str | None:
+    """Say which entries are filled in and, where they stand, selected again, if any are.
+
+    The class token of a transformer is put beside the positions, and alone read out: what is filled
+    in and what is selected are coordinates, and skips between them turn none of these.
+    """
+    filling: Part | None = None
+    for part in parts:
+        if part.kind not in _CARRIERS and part.branch is None:
+            filling = None
+        elif part.kind == "normalisation" or part.shape[0] == part.shape[1]:
+            continue
+        elif part.shape[0] > part.shape[1]:
+            filling = part
+        elif filling:
+            return (
+                f"{part.name} selects among the entries that {filling.name} fills up, and skips "
+                "between them leave entries in place: the two are not free of each other"
+            )
+    return None
+
+
+def _no_skip(sums: Sequence[str]) -> str:
+    if not sums:
+        return "it has no skip"
+    names = ", ".join(sums[:3]) + (f" and {len(sums) - 3} more" if len(sums) > 3 else "")
+    return (
+        f"{names} {'adds' if len(sums) == 1 else 'add'} two ways neither of which is the input "
+        "itself; measured as a block instead"
+    )
 
 
 def _require(parts: Sequence[Part]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from scipy.special import ndtri
 
 from isometry.part import Interface
-from isometry.report import Judgement
+from isometry.report import Difference, Judgement
 
 #: Of networks of independent layers, how many may be called odd by mistake.
 ALARMS = 0.01
@@ -24,6 +25,12 @@ _SAMPLING = 1.0
 # they have together: 0.26 at most, for 8 to 64 units and 3 to 10 layers.
 _POOLED = 0.35
 _OUTSIDE = 0.95  # two values or more on one side of all that a law allows are no chance
+_MOST = 0.25  # a law that is further off may be within chance, but does not agree
+_FEW = "; too few units to judge"
+# L/n above which a network's own fluctuations are no longer small beside what the law says.
+_NARROW = 0.25
+# Of a few units one may stick out, which moves a mean and no distribution.
+_VETOES = ("wasserstein", "score")
 
 
 def of_parts(
@@ -41,7 +48,8 @@ def of_parts(
     The singular values of free random matrices are rigid: their distribution is off the limit by
     about 2/n, whatever n is. A weight that acts on P positions alike is a matrix of n/P; P spectra
     of that size average to a distance of about 2 √P / n. Where positions never meet, each is a
-    chain of its own with a sample of n/P slopes, which the free product pools.
+    chain of its own with a sample of n/P slopes, which the free product pools. Of few units all
+    this is more than a quarter; what is further off than that does not agree, chance or not.
 
     Parameters
     ----------
@@ -61,15 +69,17 @@ def of_parts(
         Between the parts: the one that is furthest from free is the freeness gap's place.
     """
     allowed = (_SHALLOW if layers <= _LAYERS else _DEEP) * math.sqrt(positions)
-    allowed = allowed / directions
+    chance_of_few = allowed / directions
     if apart > 1:
-        allowed += _POOLED / math.sqrt(directions / apart)
+        chance_of_few += _POOLED / math.sqrt(directions / apart)
     if directions > 1:
-        allowed = min(allowed, _OUTSIDE)
-    allowed += uncertainty
+        chance_of_few = min(chance_of_few, _OUTSIDE)
+    allowed = min(chance_of_few, _MOST) + uncertainty
     figure = f"n·KS = {directions * ks:.1f}, up to {directions * allowed:.1f} is chance"
     if uncertainty:
         figure += f", of which {directions * uncertainty:.1f} the estimate leaves open"
+    if chance_of_few > _MOST:
+        figure += _FEW
     worst = max(interfaces, key=lambda i: abs(i.z) / chance(i, len(interfaces)), default=None)
     if worst is not None:
         most = chance(worst, len(interfaces))
@@ -80,6 +90,8 @@ def of_parts(
             return Judgement("departs", figure, allowed)
     if ks <= allowed:
         return Judgement("agrees", figure, allowed)
+    if ks <= chance_of_few + uncertainty:
+        return Judgement("finite-width effect", figure, allowed)
     figure += ": neighbouring parts are not free of each other"
     return Judgement("departs", figure, allowed)
 
@@ -96,6 +108,33 @@ def chance(interface: Interface, count: int) -> float:
     return float(-ndtri(p) - math.sqrt(2) * interface.peak * math.log(p))
 
 
+def beside(
+    judged: Judgement, differences: Sequence[Difference], width: float = math.inf
+) -> Judgement:
+    """Take "agrees" back where the distance is chance, but other numbers are off by more than that.
+
+    The Kolmogorov–Smirnov distance hardly sees a single direction, nor a shift of all by little.
+
+    Parameters
+    ----------
+    judged : Judgement
+    differences : sequence of Difference
+        Where rounding or probes hide directions, the score is only a bound and nothing is taken
+        back.
+    width : float
+        L / n of a free product, which has no other effects of finite width; that of infinite width
+        has them always.
+    """
+    off = [d for d in differences if d.name in _VETOES and not d.is_chance]
+    if judged.word != "agrees" or not off or all(d.name != _VETOES[0] for d in differences):
+        return judged
+    reason = f"{judged.reason}, but {' and '.join(d.name for d in off)} off by more than chance"
+    if width > _NARROW:
+        few = f", L/n {width:.2g}" if math.isfinite(width) else ""
+        return replace(judged, word="finite-width effect", reason=reason + few)
+    return replace(judged, word="departs", reason=f"{reason}: the parts are not free of each other")
+
+
 def of_limit(
     ks: float, directions: int, layers: int, positions: float = 1, uncertainty: float = 0.0
 ) -> Judgement:
@@ -110,11 +149,13 @@ def of_limit(
         As for `of_parts`.
     """
     units = directions / positions
-    sampling = _SAMPLING / math.sqrt(units)
-    width = layers / units
+    sampling = min(_SAMPLING / math.sqrt(units), _MOST)
+    width = layers / units + _SAMPLING / math.sqrt(units) - sampling
     figure = f"KS = {ks:.3f}, sampling of n units {sampling:.3f}, L/n {width:.3f}"
     if uncertainty:
         figure += f", the estimate leaves {uncertainty:.3f} open"
+    if sampling + width > 2 * _MOST:
+        figure += _FEW
     allowed = (
         sampling + width if directions == 1 else min(sampling + width, _OUTSIDE)
     ) + uncertainty

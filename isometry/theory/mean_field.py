@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from isometry.errors import TheoryError
 from isometry.laws import Diagonal, Factor, Gaussian, Isometry, Law, free_product
 from isometry.meanfield import Activation, activation, slope_law
 from isometry.meanfield.moments import second_moment
-from isometry.part import Array, Matrix, Part
-from isometry.theory.ensemble import recognise
+from isometry.part import Matrix, Part
+from isometry.theory.ensemble import ORTHOGONAL, Ensemble, by_values, of_matrix, summary
 from isometry.theory.free_product import measured
+from isometry.theory.odd import odd
 
 
 class Limit(NamedTuple):
@@ -98,7 +102,22 @@ def _keeps_gaussian(part: Part, q: float | None) -> bool:
         return q is not None
     if part.matrix is None or not part.matrix.bias_centred:
         return False
-    return recognise(*_values(part.matrix)).name != "other"
+    return by_values(part.matrix).name != "other"
+
+
+def recognised(parts: Sequence[Part]) -> list[str]:
+    """Say how many weights look like which ensemble, those inside of sums among them."""
+    weights = [m for p in parts for m in ((p.matrix,) if p.matrix else p.inside)]
+    return [f"weights: {summary(map(of_matrix, weights))}"] if weights else []
+
+
+def unlike(parts: Sequence[Part]) -> list[str]:
+    """Say which weights are odd, which the law at infinite width takes as they are."""
+    return [
+        f"{f.where} enters as it is, although it is odd among the weights: {f.message}"
+        for f in odd(parts)
+        if f.code in ("ISO402", "ISO404")
+    ]
 
 
 def grouped(why: dict[str, str]) -> list[str]:
@@ -125,26 +144,36 @@ def _weight(part: Part, m: float) -> tuple[Factor, float]:
     """A random matrix in the place of a weight, and the variance behind it."""
     if part.matrix is None:
         raise TheoryError("its weight is not one matrix (it has groups, or is transposed)")
-    ensemble = recognise(*_values(part.matrix))
-    if ensemble.name == "other":
-        raise TheoryError(f"its weight looks neither Gaussian nor orthogonal ({ensemble.evidence})")
-    if ensemble.name == "orthogonal" and part.matrix.offsets > 1:
-        raise TheoryError("its kernel is orthogonal as a matrix, which as a convolution it is not")
-    if not part.matrix.alike:
-        raise TheoryError("its stride or padding gives a kernel a spectrum of its own")
+    ensemble = by_values(part.matrix)
+    isometric = _scale(part)
+    if isometric is None:
+        _require_independent(part.matrix, ensemble)
     if not part.matrix.bias_centred:
         raise TheoryError("its biases are not centred")
-    q = ensemble.sigma_w**2 * m + part.matrix.bias_variance
     rows, columns = part.shape
-    if ensemble.name == "orthogonal":
-        out, into = part.matrix.shape
-        scale = ensemble.sigma_w * (out / min(out, into)) ** 0.5
-        return Isometry(rows, columns, scale=scale), q
+    if isometric is not None:
+        q = isometric**2 * min(rows, columns) / rows * m + part.matrix.bias_variance
+        return Isometry(rows, columns, scale=isometric), q
+    q = ensemble.sigma_w**2 * m + part.matrix.bias_variance
     return Gaussian(rows, columns, ensemble.sigma_w**2), q
 
 
-def _values(matrix: Matrix) -> tuple[Array, int, int]:
-    return matrix.sigma, *matrix.shape
+def _scale(part: Part) -> float | None:
+    """The singular value of a weight that has but one, as what it does and not as it is drawn."""
+    spectrum = part.spectrum
+    known = not spectrum.dead + spectrum.unresolved
+    if known and np.ptp(spectrum.log_sigma) < ORTHOGONAL:
+        return math.exp(spectrum.mean_log)
+    return None
+
+
+def _require_independent(matrix: Matrix, ensemble: Ensemble) -> None:
+    if ensemble.name == "other":
+        raise TheoryError(f"its weight looks neither Gaussian nor orthogonal ({ensemble.evidence})")
+    if ensemble.name == "orthogonal":
+        raise TheoryError("its kernel is orthogonal as a matrix, which as a convolution it is not")
+    if not matrix.alike:
+        raise TheoryError("its stride or padding gives a kernel a spectrum of its own")
 
 
 def _activation(part: Part, q: float | None) -> tuple[Factor, float]:

@@ -54,10 +54,16 @@ def test_a_chain_is_weights_and_activations():
         lambda x, w: torch.matmul(x, w),
         lambda x, w: torch.mm(x, w),
         lambda x, w: torch.addmm(torch.ones(4, dtype=x.dtype), x, w),
+        lambda x, w: torch.einsum("bi,ij->bj", x, w),
+        lambda x, w: torch.einsum("ij,...i->...j", w, x),
+        lambda x, w: torch.tensordot(x, w, 1),
+        lambda x, w: functional.linear(x, weight=w.T, bias=w[0]),
+        lambda x, w: w.T @ x[0],
+        lambda x, w: w.T @ x.T,
     ],
 )
 def test_a_product_by_any_call_is_a_weight(multiply):
-    w = torch.randn(3, 4, dtype=torch.float64)
+    w = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     (found,) = cut(lambda x: multiply(x, w), 1, 3)
     assert found.kind == "weight"
     assert torch.equal(found.matrix, w.T)
@@ -70,6 +76,8 @@ def test_a_product_by_any_call_is_a_weight(multiply):
         lambda x, w: w @ x,
         lambda x, w: torch.addmm(x, w, w),
         lambda x, w: torch.matmul(x, w[0]),
+        lambda x, w: torch.einsum("bi,ij,jk->bk", x, w, w),
+        lambda x, w: torch.nn.functional.bilinear(x, x, w[None]),
     ],
 )
 def test_a_product_by_the_input_or_from_the_left_is_no_weight(multiply):
@@ -141,6 +149,49 @@ def test_normalisations_are_told(kind):
     assert "normalisation" in [b.kind for b in cut(kind, 1, 6)]
 
 
+def own_norm(x):
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+class InFloat32(nn.Module):
+    def forward(self, x):
+        return own_norm(x.float()).to(x.dtype)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        own_norm,
+        lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-5).sqrt(),
+        lambda x: functional.normalize(x, dim=-1),
+        lambda x: own_norm(1e-2 * x),
+        InFloat32(),
+    ],
+)
+def test_a_norm_of_the_last_dimension_is_told_whatever_it_is_called(norm):
+    # Only float64 all through multiplies to the Jacobian to the precision that `cut` asserts.
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    jacobian = Jacobian(norm, x, self_check=False)
+    with jacobian.session():
+        found = blocks(record(jacobian)).blocks
+    assert "normalisation" in [b.kind for b in found]
+    assert {b.kind for b in found} <= {"normalisation", "activation"}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x / x.norm(),  # of all positions at once
+        lambda x: x * x.sum(-1, keepdim=True),
+        lambda x: torch.tanh(9 * x.sum(-1, keepdim=True)) + x.cumsum(-1) * 0,  # saturates
+        lambda x: x / (100 + x.pow(2).mean(-1, keepdim=True)).sqrt(),  # what is added rules
+    ],
+)
+def test_what_sees_the_scale_of_a_position_is_no_norm(function):
+    assert "normalisation" not in [b.kind for b in cut(function, 2, 3, 6)]
+
+
 class Skip(nn.Module):
     def __init__(self, scale=1.0, outer=1.0):
         super().__init__()
@@ -158,12 +209,53 @@ def test_a_skip_is_a_sum_of_two_ways(scale):
     branch = next(way for way in found.ways if way)
     assert [b.kind for b in branch][:3] == ["weight", "activation", "weight"]
     assert () in found.ways
+    assert found.skip == 1
 
 
-def test_a_scaled_skip_is_no_bare_one():
+def test_a_scaled_skip_has_its_scale():
     (found,) = cut(nn.Sequential(Skip(1.0, 0.5)), 1, 4)
     assert found.kind == "sum"
     assert () not in found.ways
+    assert found.skip == 0.5
+
+
+def test_neither_two_branches_nor_a_mask_are_a_skip():
+    a, b = nn.Linear(4, 4).double(), nn.Linear(4, 4).double()
+    mask = torch.tensor([1.0, 0.5, 1.0, 1.0], dtype=torch.float64)
+    for forward in (lambda x: a(x) + b(x), lambda x: mask * x + a(x)):
+        (found,) = cut(forward, 1, 4)
+        assert (found.kind, found.skip) == ("sum", None)
+
+
+class Layer(nn.Module):
+    """Two sums in one module, the second behind an activation that is no module."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.attention, self.mlp = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.scale = scale
+
+    def forward(self, x):
+        x = self.scale * x + self.attention(x)
+        return x + torch.relu(self.mlp(x))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_sums_of_one_module_are_named_after_their_branches(scale):
+    found = cut(nn.Sequential(Layer(scale), Layer(scale)), 1, 4)
+    of_one = ["attention + skip", "mlp + skip"]
+    assert [b.name for b in found] == [f"{i}.{name}" for i in range(2) for name in of_one]
+    assert [b.name for b in cut(Layer(scale), 1, 4)] == of_one
+
+
+def test_a_branch_used_twice_still_gives_two_names():
+    class Twice(Layer):
+        def forward(self, x):
+            x = x + self.mlp(x)
+            return x + self.mlp(x)
+
+    names = [b.name for b in cut(nn.Sequential(Twice()), 1, 4)]
+    assert names == ["0.mlp + skip", "0.mlp + skip (2)"]
 
 
 def test_an_addition_in_place_counts_too():

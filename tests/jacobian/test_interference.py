@@ -501,3 +501,26 @@ def test_a_module_whose_attributes_cannot_be_set_is_measured_in_evaluation_mode(
     before = traces(net)
     assert torch.equal(Jacobian(net, x).dense(), net[0].weight.double())
     assert changed(before, traces(net)) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("by", [1.1, 0.5])
+def test_a_weight_that_forward_writes_to_past_the_version_counter_stays_as_it_was(dtype, by):
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            weight = self.linear.weight.detach().numpy()
+            weight *= by
+            return self.linear(x)
+
+    torch.manual_seed(0)
+    net = Writes().to(dtype)
+    before = {n: v.clone() for n, v in net.state_dict().items()}
+    for measure in (isometry.Jacobian, isometry.analyze):
+        with suppress(isometry.IsometryError):
+            measure(net, torch.ones(1, 4))
+        for name, value in net.state_dict().items():
+            assert torch.equal(value, before[name]), (measure, name)

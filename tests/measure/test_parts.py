@@ -79,6 +79,23 @@ def test_the_branch_of_a_skip_is_measured_without_it():
     assert_spectrum(part, np.eye(4) + weight)
 
 
+def test_the_branch_of_a_scaled_skip_is_measured_without_it():
+    net, x = nn.Linear(4, 4).double(), torch.randn(1, 4, dtype=torch.float64)
+    (part,) = cut(lambda x: 0.7 * x + net(x), x)
+    sigma = np.linalg.svd(net.weight.detach().numpy(), compute_uv=False)
+    assert np.sort(np.exp(part.branch.log_sigma)) == pytest.approx(np.sort(sigma))
+    assert part.slopes == pytest.approx(np.full(4, 0.7))
+    assert_spectrum(part, 0.7 * np.eye(4) + net.weight.detach().numpy())
+
+
+def test_a_branch_that_is_nothing_yet_is_dead():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    nn.init.zeros_(net[1].weight)
+    (part,) = cut(lambda x: x + net(x), torch.randn(1, 4))
+    assert part.branch.dead == 1
+    assert np.exp(part.spectrum.log_sigma) == pytest.approx(1)
+
+
 def test_mean_squares_are_those_of_the_signal():
     net, x = nn.Sequential(nn.Linear(8, 8), nn.Tanh()), torch.randn(1, 8)
     weight, activation = cut(net, x)

@@ -61,6 +61,12 @@ def test_a_stretch_is_the_spread():
     )
 
 
+def test_what_is_dead_is_infinitely_far_and_not_counted():
+    resolved = drawn(dead=0.1).log_sigma
+    more = Spectrum(resolved, np.full(9 * N, 0.7 / (9 * N)), dead=0.3)
+    assert found(more)["wasserstein"] < 1e-3
+
+
 def test_what_rounding_hides_is_not_compared():
     hidden = Spectrum(np.zeros(9), np.full(9, 0.1), unresolved=0.1, log_floor=-30.0)
     assert set(found(hidden)) == {"edge", "score"}

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from torch import nn
 
+from isometry.part import Matrix
 from isometry.theory import recognise
+from isometry.theory.ensemble import of_matrix, summary
 
 
 def name(matrix):
@@ -89,3 +91,36 @@ def test_spectral_normalisation_keeps_the_ensemble_and_its_scale():
     found = recognise(np.linalg.svd(weight, compute_uv=False), 64, 64)
     assert found.name == "gaussian"
     assert found.sigma_w == pytest.approx(0.5, rel=0.1)  # σ_max = 2 σ_w = 1
+
+
+def matrix(w, **more):
+    kurtosis = float((w**4).mean() / (w**2).mean() ** 2)
+    sigma = np.linalg.svd(w, compute_uv=False)
+    return Matrix("w", w.shape, sigma, kurtosis=kurtosis, **more)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kinds_are_told_by_entries_offsets_and_shape(seed):
+    rng = np.random.default_rng(seed)
+    normal, square = rng.standard_normal((64, 96)), np.linalg.qr(rng.standard_normal((64, 64)))[0]
+    assert of_matrix(matrix(normal)).kind == "Gaussian"
+    assert of_matrix(matrix(rng.uniform(-1, 1, (64, 96)))).kind == "uniform"
+    assert of_matrix(matrix(rng.choice([-1.0, 1.0], (64, 96)))).kind == "independent"
+    assert of_matrix(matrix(square)).kind == "orthogonal"
+    assert of_matrix(matrix(square[:40])).kind == "semi-orthogonal"
+    assert of_matrix(matrix(square[:40], kernel=9)).kind == "delta-orthogonal"
+    assert of_matrix(matrix(square[:40], kernel=1)).kind == "semi-orthogonal"
+    assert of_matrix(matrix(square @ normal @ normal.T)).kind == "trained or other"
+    top = np.linalg.norm(normal, 2)
+    normalised = of_matrix(matrix(normal / top))
+    assert (normalised.kind, normalised.name) == ("spectrally normalised", "gaussian")
+    assert of_matrix(matrix(normal / top * 1.01)).kind == "Gaussian"
+
+
+def test_the_summary_counts_by_kind():
+    rng = np.random.default_rng(0)
+    found = [of_matrix(matrix(rng.standard_normal((64, 64)) / 8)) for _ in range(3)]
+    said = summary([*found, of_matrix(matrix(np.eye(30)))])
+    assert said.startswith("3 Gaussian (σ_w ")
+    assert said.endswith("1 orthogonal (σ_w 1)")
+    assert " ± 0.0" in said

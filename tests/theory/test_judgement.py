@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import isometry
+from isometry.init import delta_orthogonal_
 from isometry.part import Interface
+from isometry.report import Difference
 from isometry.theory import judgement
 
 
@@ -28,9 +32,49 @@ def test_positions_average_and_pooled_slopes_do_not():
 
 def test_two_values_outside_of_a_law_are_no_chance_and_one_may_be():
     assert judgement.of_parts(1.0, 2, 5).word == "departs"
-    assert judgement.of_parts(0.9, 2, 5).word == "agrees"
-    assert judgement.of_parts(1.0, 1, 5).word == "agrees"
+    assert judgement.of_parts(0.9, 2, 5).word == "finite-width effect"
+    assert judgement.of_parts(1.0, 1, 5).word == "finite-width effect"
     assert judgement.of_limit(1.0, 2, 5).word == "departs"
+
+
+def test_of_few_units_little_agrees_and_the_reason_says_so():
+    few = judgement.of_parts(0.3, 10, 5)
+    assert few.word == "finite-width effect"
+    assert "too few units to judge" in few.reason
+    assert judgement.of_parts(0.2, 10, 5).word == "agrees"
+    assert judgement.of_parts(0.5, 10, 5).word == "departs"
+    assert "too few" not in judgement.of_parts(0.01, 256, 5).reason
+    assert judgement.of_limit(0.3, 9, 2).word == "finite-width effect"
+    assert "too few units to judge" in judgement.of_limit(0.3, 9, 2).reason
+
+
+@pytest.mark.parametrize(("width", "word"), [(0.1, "departs"), (0.8, "finite-width effect")])
+def test_numbers_beyond_chance_veto_agreement(width, word):
+    agrees = judgement.of_parts(0.01, 256, 5)
+    fine = [Difference("wasserstein", 0.1, 0.2), Difference("score", -0.1, 0.2)]
+    assert judgement.beside(agrees, fine, width) == agrees
+    for at in range(2):
+        off = [replace(d, value=-0.3) if i == at else d for i, d in enumerate(fine)]
+        vetoed = judgement.beside(agrees, off, width)
+        assert vetoed.word == word
+        assert off[at].name in vetoed.reason
+    hidden = [Difference("score", -0.3, 0.2)]  # a bound, where probes resolve not all
+    assert judgement.beside(agrees, hidden, width) == agrees
+    departs = judgement.of_parts(0.1, 256, 5)
+    assert judgement.beside(departs, off, width) == departs
+
+
+def test_a_few_input_channels_do_not_agree_by_generosity():
+    torch.manual_seed(0)
+    layers = list[nn.Module]()
+    for channels in (3, 16, 16, 16, 16):
+        conv = nn.Conv2d(channels, 16, 3, padding=1, padding_mode="circular")
+        delta_orthogonal_(conv.weight)
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.Tanh()]
+    far = judged(nn.Sequential(*layers), torch.randn(1, 3, 6, 6))
+    assert far.word == "finite-width effect"
+    assert "too few units to judge" in far.reason
 
 
 def test_what_an_estimate_leaves_open_is_allowed_and_told():

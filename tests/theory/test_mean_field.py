@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import isometry
+from isometry.init import orthogonal_conv_
 from isometry.jacobian import Jacobian
 from isometry.measure.parts import parts
 from isometry.theory.mean_field import of_limit
@@ -161,3 +162,28 @@ def test_the_curves_of_a_prediction_belong_together(chain, positions):
         atoms = sum(mass for _, mass in p.atoms)
         # The grid leaves a thousandth of the continuous part below it, at most.
         assert np.trapezoid(density, grid) == pytest.approx(1 - atoms, abs=2e-3)
+
+
+@pytest.mark.parametrize("into", [3, 16])
+def test_an_orthogonal_convolution_is_one_by_what_it_does(into):
+    torch.manual_seed(0)
+    layers = list[nn.Module]()
+    for channels in (into, 16):
+        conv = nn.Conv2d(channels, 16, 3, padding=1, padding_mode="circular")
+        orthogonal_conv_(conv.weight)
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.Tanh()]
+    report = isometry.analyze(nn.Sequential(*layers), torch.randn(1, into, 4, 4))
+    assert not any("mean field: no theory" in note for note in report.notes)
+    layers[2].padding_mode = "zeros"
+    limit = of_limit(cut(nn.Sequential(*layers), torch.randn(1, into, 4, 4)))
+    assert list(limit.measured) == ["2"]
+    assert "as a convolution it is not" in limit.measured["2"]
+
+
+def test_the_ensembles_and_the_odd_weights_are_noted(chain):
+    net, x = chain(nn.Tanh, 4, 64), torch.randn(1, 64, dtype=torch.float64)
+    net[2].weight.data *= 1.5
+    _, report = one(net, x)
+    assert any(note.startswith("weights: 4 Gaussian (σ_w 1.1") for note in report.notes)
+    assert any("mean field: 2 enters as it is, although it is odd" in n for n in report.notes)

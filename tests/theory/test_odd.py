@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,10 @@ def network(seed=0, weights="default", depth=6, activation=nn.ReLU):
 
 
 def found(net, seed=0):
-    x = torch.randn(1, N, generator=torch.Generator().manual_seed(seed))
+    return found_at(net, torch.randn(1, N, generator=torch.Generator().manual_seed(seed)))
+
+
+def found_at(net, x):
     return {f.code: f for f in odd(parts(Jacobian(net, x, self_check=False)))}
 
 
@@ -125,11 +130,16 @@ def test_copied_layers_are_named():
     assert "equals layers.1.linear1" in finding.message
 
 
-def test_a_weight_used_twice_is_a_copy_of_itself():
-    layer = nn.Linear(32, 32)
-    net = nn.Sequential(layer, nn.Tanh(), layer)
-    cut = parts(Jacobian(net, torch.randn(1, 32), self_check=False))
-    assert [f.code for f in odd(cut)] == ["ISO405"]
+def test_a_weight_used_several_times_is_said_to_be_one_once():
+    layer, other = nn.Linear(32, 32), nn.Linear(32, 32)
+    net = nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), other, nn.Tanh(), layer)
+    finding = found_at(net, torch.randn(1, 32))["ISO405"]
+    assert finding.message == "one weight, used 3 times"
+    assert finding.severity == "note"
+    with torch.no_grad():
+        other.weight.copy_(layer.weight)
+    finding = found_at(net, torch.randn(1, 32))["ISO405"]
+    assert finding.message.startswith("one weight, used 3 times, equals 4")
 
 
 def test_an_odd_layer_of_a_branch_is_named():
@@ -163,10 +173,71 @@ def test_the_false_alarms_of_fresh_weights_are_one_in_a_hundred_at_most():
     assert alarms < 3
 
 
-def test_two_layers_are_too_few_to_compare():
+def pyramid(init, seed=0):
+    torch.manual_seed(seed)
+    widths = (160, 130, 100, 80, 60)
+    net = nn.Sequential(*(m for w in pairwise(widths) for m in (nn.Linear(*w), nn.Tanh())))
+    for layer in net[::2]:
+        init(layer.weight)
+    return net
+
+
+INITS = [
+    nn.init.xavier_normal_,
+    lambda w: nn.init.kaiming_uniform_(w, nonlinearity="relu"),
+    lambda w: nn.init.kaiming_normal_(w, mode="fan_out"),
+    lambda w: nn.init.orthogonal_(w, 1.2),
+    lambda w: nn.init.normal_(w, std=0.02),
+]
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("layer", [0, 4, 6])
+def test_weights_of_all_shapes_are_compared_by_what_they_have_in_common(init, layer):
+    net, x = pyramid(init, layer), torch.randn(1, 160)
+    assert found_at(net, x) == {}
+    with torch.no_grad():
+        net[layer].weight *= 1.3
+    finding = found_at(net, x)["ISO402"]
+    assert finding.where == str(layer)
+    assert "3 siblings of other shapes" in finding.message
+    with torch.no_grad():
+        net[layer].weight /= 1.3
+        net[layer].weight[:20] = 0
+    assert found_at(net, x)["ISO404"].where == str(layer)
+
+
+def test_scales_with_nothing_in_common_are_not_compared():
+    net = pyramid(nn.init.xavier_normal_)
+    for i, layer in enumerate(net[::2]):
+        layer.weight.data *= 1.5 ** (i * i)
+    assert found_at(net, torch.randn(1, 160)) == {}
+
+
+def test_of_two_layers_the_larger_is_named_if_both_are_random():
     rng = np.random.default_rng(0)
     sigma = np.linalg.svd(rng.standard_normal((64, 64)))[1]
-    assert odd([weight(sigma, "a"), weight(3 * sigma, "b")]) == []
+    (finding,) = odd([weight(sigma, "a"), weight(1.3 * sigma[::-1], "b")])
+    assert (finding.code, finding.where) == ("ISO402", "b")
+    assert "1.3 times the scale of the only other one" in finding.message
+    trained = np.geomspace(1, 30, 64)
+    assert "ISO402" not in {f.code for f in odd([weight(sigma, "a"), weight(trained, "b")])}
+
+
+@pytest.mark.parametrize("how", ["rows", "biases"])
+def test_units_that_are_off_need_no_siblings(how):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(N, N), nn.ReLU())
+    assert found(net) == {}
+    with torch.no_grad():
+        if how == "rows":
+            net[0].weight[:20] = 0
+        else:
+            net[0].bias[:20] = -10
+    finding = found(net)["ISO404"]
+    assert finding.where == "0"
+    assert finding.message.startswith("20 of 100 units")
+    assert "ISO404" not in {f.code for f in odd([weight(np.zeros(9), "z", empty=9, off=9)])}
 
 
 def test_many_odd_ones_are_cut_short():

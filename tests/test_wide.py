@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isometry.errors import TheoryError
+from isometry.laws import Diagonal, Gaussian, free_product
 from isometry.meanfield import NAMES, critical_point, slope_moment
 from isometry.wide import WideNetwork
 
@@ -295,3 +296,83 @@ def test_numbers_beyond_floating_point_are_not_warned_about():
     found = WideNetwork("relu", "gaussian", 1000, 1e-3).to_dict(points=20)
     assert np.isnan(found["m2_over_m1_squared"])
     assert np.isfinite(found["mean_log_sigma"])
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "mish", "hardswish"])
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+def test_a_network_stands_at_the_fixed_point_that_it_is_given(name, weights):
+    point = critical_point(name, q_star=1.0)
+    scales = point.sigma_w, point.sigma_b
+    network = WideNetwork(name, weights, 3, *scales, fixed_point=point)
+    assert network.q.tolist() == [1.0, 1.0, 1.0]
+    assert network.law.moments(1) == pytest.approx(1.0, rel=1e-9)  # χ₁³
+    assert not network.point.stable
+    assert "half-stable" in network.to_dict(points=20)["notes"][0]
+    drawn = WideNetwork(name, weights, 3, *scales)
+    assert drawn.law.moments(1) < 0.9
+
+
+def test_a_fixed_point_of_another_network_is_refused():
+    point = critical_point("gelu", q_star=1.0)
+    for other in (("silu", point.sigma_w, point.sigma_b), ("gelu", 1.0, point.sigma_b)):
+        with pytest.raises(TheoryError, match="fixed_point is one of gelu"):
+            WideNetwork(other[0], "gaussian", 3, *other[1:], fixed_point=point)
+
+
+@pytest.mark.parametrize("name", ["relu6", "selu", "elu"])
+def test_a_kink_at_zero_has_both_slopes_where_the_variance_dies_out(name):
+    point = critical_point(name, sigma_b=0.0)
+    for depth in (1, 2):
+        law = WideNetwork(name, "orthogonal", depth, point.sigma_w, fixed_point=point).law
+        assert law.moments(1) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_a_straight_line_that_misses_zero_has_the_law_of_its_slope():
+    law = WideNetwork(lambda h: 2.0 * h + 0.5, "gaussian", 3, 0.4, 0.1).law
+    linear = WideNetwork("linear", "gaussian", 3, 0.8).law
+    assert law.support == pytest.approx(linear.support, rel=1e-12)
+    assert law.score == pytest.approx(linear.score, rel=1e-12)
+
+
+def narrowing(name, weights, widths, **more):
+    return WideNetwork(name, weights, len(widths) - 1, 1.3, 0.2, widths=widths, **more)
+
+
+NARROWING = [
+    narrowing("tanh", "gaussian", (784, 512, 512, 10)),
+    narrowing("tanh", "orthogonal", (784, 512, 512, 10)),
+    narrowing("softsign", "gaussian", (784, 10)),
+    narrowing("tanh", "gaussian", (128, 64)),
+    narrowing("erf", "orthogonal", (784, 300, 100)),
+    WideNetwork("tanh", "orthogonal", 1, 1.3, 0.2, residual=(0.1, 1.0)),
+]
+
+
+@pytest.mark.parametrize("network", NARROWING, ids=lambda n: f"{n.name}-{n.widths}")
+def test_a_density_shows_no_nodes_of_the_quadrature_where_a_layer_narrows(network):
+    law = network.law
+    s = np.linspace(*law.quantile(np.array([0.02, 0.98])), 500)
+    density = law.density(s)
+    from_left, from_right = np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])
+    assert np.all(density > 0.995 * np.minimum(from_left, from_right[::-1]))  # one maximum
+    assert np.all(np.diff(law.cdf(s)) > 0)
+
+
+@pytest.mark.parametrize(("name", "low"), [("tanh", 0.03), ("gelu", 0.15)])
+def test_the_density_behind_a_bottleneck_is_that_of_very_many_nodes(name, low):
+    network = narrowing(name, "gaussian", (784, 10), input_variance=0.5)
+    law = network.law
+    z = np.linspace(-8.0, 8.0, 60_001) + 1e-7
+    d = network.activation.derivative(network.q[0] ** 0.5 * z) ** 2
+    mass = np.exp(-0.5 * z**2)
+    fine = free_product([Gaussian(10, 784, 1.3**2), Diagonal(d, mass / mass.sum(), 10)])
+    s = np.append(law.quantile(np.array([low, 0.2, 0.35, 0.5, 0.8, 0.95])), -0.51)
+    assert law.density(s) == pytest.approx(fine.density(s), rel=0.01)
+    assert law.cdf(s) == pytest.approx(fine.cdf(s), abs=1e-4)
+
+
+def test_layers_of_one_width_need_few_nodes():
+    for weights, depth in (("gaussian", 1), ("orthogonal", 2), ("gaussian", 30)):
+        network = WideNetwork("tanh", weights, depth, 1.3, 0.2, input_variance=1.0)
+        slopes = [f for f, _ in network._factors() if isinstance(f, Diagonal)]
+        assert all(factor.values.size < 300 for factor in slopes)

@@ -14,11 +14,6 @@ from .critical import found_point
 if TYPE_CHECKING:
     from isometry.wide import WideNetwork
 
-_CORRELATED = (
-    "the law takes the slopes of different blocks to be independent; skips carry them from block "
-    "to block, and the CDF of real networks is 0.02 to 0.05 away"
-)
-
 
 @click.command(
     "theory",
@@ -55,8 +50,9 @@ def command(json_path: str | None, figure_path: str | None, points: int, **what:
     check_targets(json_path, figure_path)
     from isometry.codec import encode
 
-    network, notes = _network(**what)
+    network, chosen = _network(**what)
     found = network.to_dict(points)
+    found["notes"] = [*chosen, *network.notes]
     if figure_path is not None:
         from isometry import figure
 
@@ -65,7 +61,7 @@ def command(json_path: str | None, figure_path: str | None, points: int, **what:
     write_record(json_path, "theory", {key: encode(value) for key, value in found.items()})
     if json_path != "-":
         click.echo(_summary(network, found))
-    for note in notes:
+    for note in found["notes"]:
         click.echo(f"note: {note}", err=True)
 
 
@@ -90,11 +86,11 @@ def _network(
     ways += ["--critical"] if critical else []
     if len(ways) > 1:
         raise click.UsageError(f"{' and '.join(ways)} say two different things: give one of them")
-    phi, notes = named(activation), list[str]()
+    phi, point, chosen = named(activation), None, list[str]()
     if sigma_w is None:
         if q_star is not None and sigma_b is not None:
             raise click.UsageError("--q-star fixes sigma_b too: leave --sigma-b out")
-        point, notes = found_point(phi, q_star, sigma_b)
+        point, chosen = found_point(phi, q_star, sigma_b)
         sigma_w, sigma_b = point.sigma_w, point.sigma_b
     network = WideNetwork(
         phi,
@@ -105,10 +101,9 @@ def _network(
         input_variance=input_variance,
         widths=widths or (),
         residual=residual,
+        fixed_point=point,
     )
-    notes = [*notes, *(network.point.notes if network.point else ())]
-    skips = residual is not None and all(residual) and network.depth > 1
-    return network, [*notes, _CORRELATED] if skips else notes
+    return network, chosen
 
 
 def _summary(network: WideNetwork, found: dict[str, Any]) -> str:

@@ -132,11 +132,12 @@ def _checked(name: str, function: Pointwise) -> Pointwise:
         try:
             with np.errstate(all="ignore"):
                 value = np.asarray(function(h.flatten()))
+                complex_valued = np.iscomplexobj(value)
+                value = value.astype(complex if complex_valued else float)
         except Exception as error:  # as above
             raise _raised(name, error) from error
-        if np.iscomplexobj(value):
+        if complex_valued:
             raise TheoryError(f"the activation {name} returned complex numbers; expected real ones")
-        value = value.astype(float)
         if value.shape != (h.size,):
             raise TheoryError(
                 f"the activation {name} returned shape {value.shape} for an array of shape "

@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from isometry.domain import Array, nonnegative, whole
 from isometry.errors import TheoryError
 from isometry.meanfield.activation import Activation
+from isometry.meanfield.close import close_ends
 from isometry.meanfield.custom import ActivationLike, activation
 from isometry.meanfield.piecewise import PiecewiseLinear
 from isometry.meanfield.quadrature import LIMIT, crowded_rule, gaussian_rule
@@ -117,7 +118,7 @@ def slope_moment(act: ActivationLike, q: float, k: int = 1) -> float:
     return expectation(act, q, lambda z, h: act.derivative(h) ** (2 * k))
 
 
-def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
+def slope_law(act: ActivationLike, q: float, *, blur: float = math.inf) -> tuple[Array, Array]:
     """Law of d = φ'(√q z)², the squared slopes of one layer, as values and weights.
 
     Parameters
@@ -126,6 +127,9 @@ def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
         An activation, or what `activation` takes.
     q
         Variance of the pre-activations, >= 0; at 0 the limit.
+    blur
+        How much the neighbours of such a factor spread its values, a relative variance of x:
+        the smaller, the more nodes, so that they do not show in the density of a product.
 
     Returns
     -------
@@ -147,10 +151,11 @@ def slope_law(act: ActivationLike, q: float) -> tuple[Array, Array]:
     root = math.sqrt(q)
     _refuse_beyond(act, q)
     zeros = _flat_places(act, _FAR * root)
+    more = close_ends(act, root, blur) if math.isfinite(blur) else ()
     if len(zeros):
-        z, w = crowded_rule(root, act.kinks, act.panels, _FAR, zeros)
+        z, w = crowded_rule(root, act.kinks, act.panels, _FAR, zeros, more)
     else:
-        z, w = gaussian_rule(root, act.kinks, act.panels, _FAR)
+        z, w = gaussian_rule(root, act.kinks, act.panels, _FAR, more=more)
     if act.odd:  # d is then even in z
         z, w = z[z > 0], 2.0 * w[z > 0]
     return act.derivative(root * z) ** 2, w / w.sum()

@@ -56,6 +56,8 @@ class PiecewiseLinear:
     @cached_property
     def _at_kinks(self) -> Array:
         """φ(κ_i)."""
+        if not self.kinks:
+            return np.empty(0)
         kinks, slopes = np.array(self.kinks), np.array(self.slopes)
         rising = np.concatenate([[0.0], np.cumsum(slopes[1:-1] * np.diff(kinks))])
         nearest = int(np.searchsorted(kinks, 0.0))

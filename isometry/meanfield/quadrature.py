@@ -53,15 +53,16 @@ def gaussian_rule(
     panels: tuple[float, ...] | None = None,
     limit: float = LIMIT,
     panels_per_unit: int = 1,
+    more: tuple[float, ...] = (),
 ) -> tuple[Array, Array]:
     """Nodes z and weights w with Σ w f(scale z) = E f(scale z), z ~ N(0, 1).
 
     Panels of 20 Gauss–Legendre nodes, at most 1/`panels_per_unit` long, end at every
     `kinks` / scale and crowd around 0 and the kinks where `scale` is large: about 1e-15
     for a function that is analytic between its kinks and bends on the scale of 1. For
-    another, `panels` / scale are ends too and nothing crowds.
+    another, `panels` / scale are ends too and nothing crowds. `more` are ends in z.
     """
-    return on_panels(_ends(scale, kinks, panels, limit, panels_per_unit))
+    return on_panels(_ends(scale, kinks, panels, limit, panels_per_unit, more))
 
 
 def _ends(
@@ -70,9 +71,10 @@ def _ends(
     panels: tuple[float, ...] | None,
     limit: float,
     panels_per_unit: int = 1,
+    more: tuple[float, ...] = (),
 ) -> Array:
     count = round(2 * limit * panels_per_unit)
-    ends = [np.linspace(-limit, limit, count + 1)]
+    ends = [np.linspace(-limit, limit, count + 1), np.array(more)]
     if panels is not None:
         ends.append(np.array(panels) / scale)
     elif scale > 0.0:
@@ -92,9 +94,10 @@ def crowded_rule(
     panels: tuple[float, ...] | None,
     limit: float,
     zeros: Array,
+    more: tuple[float, ...] = (),
 ) -> tuple[Array, Array]:
     """As `gaussian_rule`, for functions with a logarithm of what vanishes at `zeros` / scale."""
-    ends, places = _ends(scale, kinks, panels, limit), zeros / scale
+    ends, places = _ends(scale, kinks, panels, limit, more=more), zeros / scale
     places = places[np.abs(places) < limit - _APART]
     if not len(places):
         return on_panels(ends)

@@ -103,6 +103,24 @@ def test_an_unstable_critical_point_is_called_so(isometry):
     assert "half-stable" in ended.err
 
 
+@pytest.mark.parametrize("asked", ["gelu --q-star 1", "silu --sigma-b .25", "mish --q-star 1"])
+def test_theory_is_that_of_the_point_that_critical_finds(isometry, asked):
+    point = json.loads(ask(isometry, f"critical --activation {asked} --json -").out)
+    found = json.loads(ask(isometry, f"theory --activation {asked} --depth 3 --json -").out)
+    shared = ["sigma_w", "sigma_b", "q_star", "chi_1", "chi_q", "xi_q", "stable", "notes"]
+    assert {key: found[key] for key in shared} == {key: point[key] for key in shared}
+    assert found["q"] == [point["q_star"]]
+
+
+def test_notes_are_in_the_record_too(isometry):
+    asked = "theory --activation tanh --depth 9 --residual 1,0.3 --json -"
+    ended = ask(isometry, asked)
+    auto, away = json.loads(ended.out)["notes"]
+    assert "(auto)" in auto
+    assert "0.02 to 0.05 away" in away
+    assert ended.err.count("note: ") == 2
+
+
 @pytest.mark.parametrize(
     "asked",
     [

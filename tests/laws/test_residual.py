@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from isometry.distance import kolmogorov_smirnov
 from isometry.laws import (
@@ -226,3 +228,38 @@ def test_layers_that_are_solved_together_are_those_solved_alone(kind):
     low, high = together.support
     inside = np.array([low + 1e-9, high - 1e-9])
     assert together.cdf(inside) == pytest.approx([0.0, 1.0], abs=1e-6)
+
+
+NARROWING = {
+    "pooled": [Isometry(1, 2)],
+    "gaussian": [Gaussian(1, 2)],
+    "masked": [Isometry(2, 2), Diagonal([0.0, 1.0], [0.5, 0.5], 2)],
+}
+
+
+@given(
+    a=st.floats(0.3, 1.5),
+    values=st.lists(st.floats(0.02, 5.0), min_size=1, max_size=4),
+    kind=st.sampled_from(["gaussian", "orthogonal"]),
+    tail=st.sampled_from(sorted(NARROWING)),
+)
+@settings(max_examples=8)
+@example(a=0.5, values=[1.0, 0.1], kind="orthogonal", tail="pooled")
+@example(a=1.0, values=[4.0, 1.0, 0.2], kind="orthogonal", tail="masked")
+def test_a_layer_that_is_followed_by_fewer_directions_has_all_its_mass_between_edges(
+    a, values, kind, tail
+):
+    """Such a layer may have no gap at σ = 0 of its own where the product has one."""
+    law = free_product([Residual(a, 1.0, values, None, kind, 1.0, 2), *NARROWING[tail]])
+    low, high = law.support
+    low = max(low, high - 12.0)
+    u, w = np.polynomial.legendre.leggauss(200)
+    angle = 0.25 * np.pi * (1 + u)
+    s = low + (high - low) * np.sin(angle) ** 2
+    mass = w * 0.25 * np.pi * (high - low) * np.sin(2 * angle) * law.density(s)
+    x = np.exp(2 * s)
+    alive = 1.0 - sum(atom.mass for atom in law.atoms if atom.sigma == 0)
+    assert float(law.cdf(low - 1e-6)) < 1.0 - alive + 1e-3
+    assert mass.sum() == pytest.approx(alive, abs=1e-3)
+    mean = (a**2 + float(np.mean(values))) * (0.5 if tail == "masked" else 1.0)
+    assert mass @ x == pytest.approx(mean, rel=2e-3)

@@ -163,6 +163,9 @@ def test_what_cannot_be_followed_far_out_is_used_as_far_as_it_can():
         (lambda h: np.stack([h, h]), "returned shape (2, 25)"),
         (_impossible, "raised TypeError"),
         (lambda h: "no", "raised"),
+        (lambda h: [[1.0], [2.0, 3.0]], "raised ValueError"),
+        (lambda h: ["no" for _ in h], "raised ValueError"),
+        (lambda h: [{} for _ in h], "raised TypeError"),
         (lambda h: h * 1j, "returned complex numbers"),
         (lambda h: torch.sqrt(torch.as_tensor(h) + 0j), "returned complex numbers"),
         (np.emath.sqrt, "returned complex numbers"),
@@ -282,3 +285,22 @@ def test_slopes_that_vary_too_fast_to_be_followed_are_refused():
     assert weights @ values == pytest.approx(slope_moment("sin", 20.0), rel=1e-10)
     with pytest.raises(TheoryError, match=r"at variance 1e\+06 reaches"):
         slope_law(bare, 1e6)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.5, 1.0), (-2.0, 0.5), (0.0, 1.0)])
+def test_a_straight_line_that_misses_zero_has_its_moments(slope, offset):
+    def line(h):
+        return slope * h + offset
+
+    chi = 0.16 * slope**2
+    point = operating_point(line, 0.4, 0.1)
+    assert point.q_star == pytest.approx((0.16 * offset**2 + 0.01) / (1.0 - chi), rel=1e-12)
+    assert (point.chi_1, point.chi_q) == pytest.approx((chi, chi), abs=1e-13)
+    shared, own = 0.16 * offset**2 + 0.01, chi * 0.5
+    correlation = c_map(line, 0.3, 0.5, 0.4, 0.1)
+    assert correlation == pytest.approx((shared + 0.3 * own) / (shared + own), rel=1e-12)
+
+
+def test_a_list_of_numbers_is_as_good_as_an_array():
+    found = slope_moment(lambda h: list(np.tanh(h)), 1.0)
+    assert found == pytest.approx(slope_moment("tanh", 1.0), rel=1e-10)

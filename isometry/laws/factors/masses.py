@@ -231,11 +231,17 @@ def masses(values: Array, weights: Array) -> tuple[float, Masses]:
 
 
 def run(key: Array, *columns: Array, from_last: bool) -> tuple[Array, ...]:
-    """The first stretch on which the key is finite and monotone, from one end, key increasing."""
+    """The first stretch on which the key is finite and monotone, from one end, key increasing.
+
+    Where it is finite nowhere, one key that no number reaches.
+    """
     order = slice(None, None, -1 if from_last else 1)
     key, columns = key[order], tuple(column[order] for column in columns)
     step = np.diff(key)
-    good = np.isfinite(step) & (np.sign(step) == np.sign(step[np.isfinite(step)][0]))
+    known = np.isfinite(step)
+    if not np.any(known):
+        return np.array([np.inf]), *(column[:1] for column in columns)
+    good = known & (np.sign(step) == np.sign(step[known][0]))
     first = int(np.argmax(good))
     last = first + int(np.argmin(np.append(good[first:], False))) + 1
     order = (

@@ -198,7 +198,7 @@ def test_json_in_a_file_is_strict_and_has_the_documented_keys(isometry, model, p
     read = json.loads((place / "r.json").read_text(encoding="utf-8"), parse_constant=never)
     assert set(read) == {
         *("schema_version", "model", "input", "jacobian", "spectrum", "score", "theory"),
-        *("verdict", "findings", "notes", "provenance", "uncertainty", "inputs", "seeds"),
+        *("verdict", "findings", "notes", "provenance", "uncertainty", "inputs", "seeds", "band"),
     }
 
 

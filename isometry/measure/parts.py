@@ -93,9 +93,13 @@ def in_pieces(jacobian: Jacobian) -> Iterator[None]:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an error was raised by this package, and so is none of the user's code."""
+    """Whether an error was raised by this package, and so is none of the user's code.
+
+    Not by the tape, which makes the network's own calls.
+    """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).startswith("isometry.")
+    place = str(frame.f_globals.get("__name__"))
+    return place.startswith("isometry.") and place != "isometry.anatomy.tape"
 
 
 def _decomposition(block: Block) -> float:
